@@ -1,0 +1,9 @@
+//! What readers are served from: the log cache (the tail, in memory), and behind it the block cache.
+
+#![allow(clippy::todo)]
+
+mod log_cache;
+mod reader;
+
+pub use log_cache::*;
+pub use reader::*;

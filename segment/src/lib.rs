@@ -1,0 +1,24 @@
+//! The one object format, and the access to the object store that every other crate goes through.
+//!
+//! An object holds whole record batches of one log or of many: `header | data blocks | state blocks | index block | footer`.
+//! A WAL object, a flushed segment, a fence and a recovery manifest are the same format with another [`Kind`].
+
+#![allow(clippy::todo)]
+
+mod batch;
+mod ids;
+mod index;
+mod keys;
+mod reader;
+mod state;
+mod store;
+mod writer;
+
+pub use batch::*;
+pub use ids::*;
+pub use index::*;
+pub use keys::*;
+pub use reader::*;
+pub use state::*;
+pub use store::*;
+pub use writer::*;

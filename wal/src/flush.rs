@@ -1,0 +1,1 @@
+//! Flush: writes what is in the WAL, from memory, as larger and better sorted segments.
