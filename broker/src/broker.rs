@@ -10,7 +10,7 @@ use crate::{
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use thalweg_cache::{BlockReader, LogCache};
 use thalweg_metadata::{
     IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex, OwnerRecord,
@@ -97,18 +97,19 @@ impl Budgets {
 const PARALLEL_TAKE_OVERS: usize = 8;
 
 impl Broker {
-    /// Starts a new life of the broker on `store` and `kv`: registers it, takes over what earlier lives left in their WALs,
+    /// Starts a new life of the broker on `store` and `kv`, of the cluster `cluster` if they don't say otherwise: registers it, takes over what earlier lives left in their WALs,
     /// becomes the owner of all logs and opens them.
     pub async fn start(
         runtime: Runtime,
         store: Store,
         kv: Arc<dyn KeyValueStore>,
+        cluster: Uuid,
         settings: BrokerSettings,
         resolve: ResolveSettings,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, StartError> {
         let metadata = Metadata::new(kv, runtime.clone());
-        let cluster_id = metadata.cluster_id(runtime.random().uuid()).await?;
+        let cluster_id = metadata.cluster_id(cluster).await?;
         let record = metadata.register(settings.broker, settings.wal.window).await?;
         let index = recover(&runtime, &store, &metadata, &record).await?;
         let owner = metadata.take_ownership(&record).await?;
@@ -217,6 +218,3 @@ impl thalweg_wal::Logs for Owned<'_> {
         self.owner.map(|owner| (self.index.committed_end(log), owner.leader_epoch))
     }
 }
-
-/// The names and values of a topic's own settings.
-pub type Overrides = BTreeMap<String, String>;

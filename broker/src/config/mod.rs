@@ -12,7 +12,7 @@ mod value;
 
 pub use keys::{Key, Keys, Update, broker_keys, topic_keys};
 pub use listeners::{ListenerSpec, advertised};
-pub use resolve::{Resolved, Values, check_topic};
+pub use resolve::{Resolved, Values, check_topic, topic_resolver};
 pub use sources::{Source, from_environment, parse_properties, split_argument};
 pub use value::{Kind, Valid, check};
 

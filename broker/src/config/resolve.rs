@@ -1,11 +1,13 @@
 //! What is in force for the broker and for each topic: the start's settings with those laid over that were stored since.
 
-use super::{Config, Key, value::check};
+use super::{Config, ConfigError, Key, value::check};
 use crate::settings::{
     BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
 };
-use std::{collections::BTreeMap, time::Duration};
-use thalweg_segment::BrokerId;
+use crate::topics::ResolveSettings;
+use parking_lot::RwLock;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use thalweg_segment::{BrokerId, ObjectStoreConfig};
 use thalweg_wal::WalConfig;
 
 /// Names and values.
@@ -105,6 +107,11 @@ fn millis(value: i64) -> Duration {
     Duration::from_millis(u64::try_from(value).unwrap_or(0))
 }
 
+/// What [`crate::topics::Topics`] asks for a topic's settings.
+pub fn topic_resolver(config: Arc<Config>, resolved: Arc<RwLock<Resolved>>) -> ResolveSettings {
+    Box::new(move |own| resolved.read().topic(&config, own))
+}
+
 /// Checks a topic's own settings. Returns the first fault as a sentence.
 pub fn check_topic(config: &Config, own: &Values) -> Result<(), String> {
     for (name, value) in own {
@@ -145,6 +152,35 @@ impl Config {
             flush_log_bytes: size("flush.log.bytes"),
             ..WalConfig::default()
         }
+    }
+
+    /// Where records live.
+    pub fn object_store(&self) -> ObjectStoreConfig {
+        ObjectStoreConfig {
+            url: self.text("object.store.url").to_owned(),
+            endpoint: self.optional("object.store.s3.endpoint").map(str::to_owned),
+            region: self.optional("object.store.s3.region").map(str::to_owned),
+            path_style: match self.text("object.store.s3.path.style.access") {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            fsync: self.flag("object.store.file.fsync"),
+        }
+    }
+
+    /// Whether `object.store.url` is one that can be opened, without opening it.
+    pub fn check_store(&self) -> Result<(), ConfigError> {
+        let known = ["file:", "memory:", "s3://"];
+        let url = self.text("object.store.url");
+        if known.iter().any(|scheme| url.starts_with(scheme)) {
+            return Ok(());
+        }
+        Err(ConfigError::BadValue {
+            name: "object.store.url".into(),
+            fault: format!("must be file:DIR, memory: or s3://bucket/prefix, not {url:?}"),
+            source_name: self.given("object.store.url").map_or("default".into(), |given| given.source.to_string()),
+        })
     }
 
     /// `wal.put.rate`, whose default depends on what a PUT costs.

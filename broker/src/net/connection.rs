@@ -5,7 +5,7 @@ use super::{
     frame::{FrameError, read_frame},
     limits::NetSettings,
 };
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use futures::future::BoxFuture;
 use std::{io, sync::Arc};
 use thalweg_runtime::Runtime;
@@ -52,7 +52,7 @@ impl End {
 }
 
 struct Pending {
-    api_key: i16,
+    api: &'static str,
     since: Instant,
     reply: BoxFuture<'static, Reply>,
 }
@@ -93,22 +93,22 @@ async fn take_in<R: AsyncRead + Unpin>(
         let frame = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return End::Draining,
-            frame = read_frame(&mut reader, &shared.settings, |key, version| shared.service.class(key, version)) => frame,
+            frame = read_frame(&mut reader, &shared.settings, |key| shared.service.class(key)) => frame,
         };
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => return error.into(),
         };
-        shared.metrics.received(frame.api_key, frame.bytes.len());
+        shared.metrics.received(frame.api, frame.bytes.len());
         let overlaps = frame.class == Class::Produce && last == Class::Produce;
         if !overlaps && answered.wait_for(|answered| *answered == taken).await.is_err() {
             return End::Draining;
         }
         last = frame.class;
         taken += 1;
-        let (api_key, since) = (frame.api_key, Instant::now());
+        let (api, since) = (frame.api, Instant::now());
         let reply = shared.service.serve(peer, frame).await;
-        if queue.send(Pending { api_key, since, reply }).await.is_err() {
+        if queue.send(Pending { api, since, reply }).await.is_err() {
             return End::Draining;
         }
     }
@@ -122,11 +122,11 @@ async fn give_out<W: AsyncWrite + Unpin>(
 ) -> Result<(), End> {
     while let Some(next) = pending.recv().await {
         let reply = next.reply.await;
-        shared.metrics.answered(next.api_key, next.since.elapsed());
+        shared.metrics.answered(next.api, next.since.elapsed());
         answered.send_modify(|answered| *answered += 1);
         match reply {
             Reply::Send(rope) => {
-                shared.metrics.sent(rope.len() + 4);
+                shared.metrics.sent(rope.len());
                 write(&mut writer, rope, shared.settings.max_idle).await?;
             }
             Reply::Nothing => {}
@@ -136,14 +136,12 @@ async fn give_out<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Writes a response with its length in front. A client that takes nothing for `patience` is given up.
+/// Writes a response. A client that takes nothing for `patience` is given up.
 async fn write<W: AsyncWrite + Unpin>(
     writer: &mut W,
     mut rope: Rope,
     patience: std::time::Duration,
 ) -> Result<(), End> {
-    let length = i32::try_from(rope.len()).map_err(|_| End::Refused("a response above 2 GiB".into()))?;
-    rope.prepend(Bytes::copy_from_slice(&length.to_be_bytes()));
     while rope.has_remaining() {
         let written = timeout(patience, writer.write_buf(&mut rope)).await.map_err(|_| End::Stuck)?;
         if written.map_err(End::Write)? == 0 {

@@ -16,20 +16,16 @@ pub enum Class {
     Produce,
     /// Anything else: small, but decoded into a multiple of its size.
     Other,
-    /// Not an API of ours: the service answers or closes.
-    Unknown,
 }
 
 /// A request as it came in, without its length field.
 #[derive(Debug)]
 pub struct Frame {
-    /// Which API.
-    pub api_key: i16,
-    /// Which version.
-    pub api_version: i16,
+    /// Name of its API, for metrics.
+    pub api: &'static str,
     /// Header and body.
     pub bytes: Bytes,
-    /// What it is charged for: its own bytes, or a multiple where it will be decoded.
+    /// What its bytes are charged to, by class. Decoding it may take more, which is the service's to charge.
     pub charge: Charge,
     /// Its class.
     pub class: Class,
@@ -68,33 +64,29 @@ const PREFIX: usize = 12;
 const MIN_FRAME: usize = 8;
 /// Buffers grow in these steps as bytes arrive, so that a length alone costs nothing.
 const GROWTH: usize = 16;
+/// What a Produce takes beyond its frame while it waits for its PUT.
+const PENDING_PRODUCE: usize = 1024;
 /// Every connection may hold this much of a frame uncharged.
 const FIRST_BUFFER: usize = 4 * 1024;
 /// How long a frame that has begun to arrive may stand still.
 const STALL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a frame that has begun to arrive may wait for memory.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
-/// Decoding a request other than Produce takes up to this many times its size in small objects (measured with a
-/// DescribeGroups request of many empty names, whose elements take 2 bytes each on the wire).
-pub const DECODE_FACTOR: usize = 34;
-
 /// Reads the next frame.
 pub async fn read_frame<S: AsyncRead + Unpin>(
     socket: &mut S,
     settings: &NetSettings,
-    classify: impl Fn(i16, i16) -> Class,
+    classify: impl Fn(i16) -> (Class, &'static str),
 ) -> Result<Frame, FrameError> {
     let mut prefix = [0; PREFIX];
     read_prefix(socket, &mut prefix, settings.max_idle).await?;
-    let field = |at: usize| i16::from_be_bytes([prefix[at], prefix[at + 1]]);
-    let (api_key, api_version) = (field(4), field(6));
-    let class = classify(api_key, api_version);
+    let (class, api) = classify(i16::from_be_bytes([prefix[4], prefix[5]]));
     let length = i32::from_be_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]);
     let max = if class == Class::Produce { settings.max_produce_frame } else { settings.max_other_frame };
     let size = usize::try_from(length).ok().filter(|size| (MIN_FRAME..=max).contains(size));
     let size = size.ok_or(FrameError::Length { length, min: MIN_FRAME, max })?;
     let (bytes, charge) = read_body(socket, &prefix[4..], size, class, settings).await?;
-    Ok(Frame { api_key, api_version, bytes, charge, class })
+    Ok(Frame { api, bytes, charge, class })
 }
 
 async fn read_prefix<S: AsyncRead + Unpin>(
@@ -121,8 +113,8 @@ async fn read_body<S: AsyncRead + Unpin>(
 ) -> Result<(Bytes, Charge), FrameError> {
     let budgets = &settings.budgets;
     let (arriving, taken) = match class {
-        Class::Produce => (&budgets.produce, (&budgets.produce, size)),
-        Class::Other | Class::Unknown => (&budgets.receiving, (&budgets.requests, size * DECODE_FACTOR)),
+        Class::Produce => (&budgets.produce, (&budgets.produce, size + PENDING_PRODUCE)),
+        Class::Other => (&budgets.receiving, (&budgets.requests, size)),
     };
     if class == Class::Produce {
         // Wait for room before the rest is read rather than half-way; only what arrives is then taken.
@@ -144,6 +136,7 @@ async fn read_body<S: AsyncRead + Unpin>(
         buffer = larger;
     }
     let charge = match held {
+        // Held already, but for what is too little to wait for again.
         Some(held) if class == Class::Produce => held,
         _ => taken.0.charge(taken.1).await,
     };

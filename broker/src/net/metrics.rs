@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The label of what is counted per API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiLabel {
-    api: i16,
+    api: &'static str,
 }
 
 /// Counters and gauges of connections and requests. Cheap to clone.
@@ -41,10 +41,10 @@ impl NetMetrics {
             refused: Counter::default(),
             closed_by_us: Counter::default(),
         };
-        registry.register("thalweg_requests", "Requests, by API key", metrics.requests.clone());
+        registry.register("thalweg_requests", "Requests, by API", metrics.requests.clone());
         registry.register_with_unit(
             "thalweg_request_duration",
-            "Time from a request's last byte to its answer, by API key",
+            "Time from a request's last byte to its answer, by API",
             Unit::Seconds,
             metrics.latency.clone(),
         );
@@ -89,12 +89,12 @@ impl NetMetrics {
         self.refused.inc();
     }
 
-    pub(super) fn received(&self, api: i16, bytes: usize) {
+    pub(super) fn received(&self, api: &'static str, bytes: usize) {
         self.requests.get_or_create(&ApiLabel { api }).inc();
         self.received_bytes.inc_by(bytes as u64 + 4);
     }
 
-    pub(super) fn answered(&self, api: i16, after: Duration) {
+    pub(super) fn answered(&self, api: &'static str, after: Duration) {
         self.latency.get_or_create(&ApiLabel { api }).observe(after.as_secs_f64());
     }
 

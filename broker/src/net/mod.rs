@@ -50,8 +50,8 @@ pub enum Reply {
 
 /// Makes answers of frames.
 pub trait Service: Send + Sync + 'static {
-    /// What bounds a frame is read under, by its API key and version.
-    fn class(&self, api_key: i16, api_version: i16) -> Class;
+    /// What bounds a frame is read under, by its API key, and the API's name for metrics.
+    fn class(&self, api_key: i16) -> (Class, &'static str);
 
     /// Takes a request in. When the outer future is done, its effect has its place in the order of this connection's requests; the
     /// inner one then waits for the answer.

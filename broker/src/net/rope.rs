@@ -34,12 +34,6 @@ impl Rope {
     pub fn hold(&mut self, charge: Charge) {
         self.held.push(charge);
     }
-
-    /// Puts `chunk` before everything else.
-    pub fn prepend(&mut self, chunk: Bytes) {
-        self.len += chunk.len();
-        self.chunks.push_front(chunk);
-    }
 }
 
 impl Buf for Rope {
@@ -76,9 +70,8 @@ mod tests {
     #[test]
     fn a_rope_is_read_as_its_chunks_joined() {
         let mut rope = Rope::new(["ab", "", "cde", "f"].map(Bytes::from_static), vec![]);
-        rope.prepend(Bytes::from_static(b"_"));
-        assert_eq!(rope.remaining(), 7);
-        rope.advance(2);
+        assert_eq!(rope.remaining(), 6);
+        rope.advance(1);
         assert_eq!(rope.chunk(), b"b");
         assert_eq!(rope.copy_to_bytes(5), "bcdef");
         assert!(rope.is_empty());

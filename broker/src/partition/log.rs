@@ -190,10 +190,11 @@ impl Log {
     }
 
     fn wake(&self) {
-        let waiting = std::mem::take(&mut self.inner.lock().waiting);
-        for waiter in waiting.iter().filter_map(Weak::upgrade) {
-            waiter.notify_one();
-        }
+        self.inner.lock().waiting.retain(|waiting| {
+            let waiter = waiting.upgrade();
+            waiter.iter().for_each(|waiter| waiter.notify_one());
+            waiter.is_some()
+        });
     }
 
     /// The offset where `epoch` ends, and the largest epoch at or below it, as OffsetForLeaderEpoch answers (KIP-101).
