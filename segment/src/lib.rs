@@ -12,6 +12,8 @@ mod keys;
 mod reader;
 mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod writer;
 
 pub use batch::*;
