@@ -44,7 +44,8 @@ impl Fencing {
     ///
     /// What was listed comes first, so that the fences of earlier recoverers are known before more are added.
     pub(crate) fn wanted(&self) -> Vec<WalSequence> {
-        let mut wanted: Vec<_> = self.listed.iter().copied().filter(|at| !self.filled.contains_key(at)).collect();
+        let mut wanted: Vec<_> =
+            self.listed.iter().copied().filter(|at| !self.filled.contains_key(at)).collect();
         if wanted.is_empty() {
             wanted = (self.trim..self.reach()).filter(|at| !self.filled.contains_key(at)).collect();
         }
@@ -118,7 +119,7 @@ mod tests {
     fn what_was_listed_is_read_first_wherever_it_lies() {
         let mut fencing = fencing(0, 2, &[0, 1, 9]);
         assert_eq!(fencing.wanted(), sequences(&[0, 1, 9]));
-        [0, 1, 9].map(|at| fencing.fill(WalSequence(at), Filled::Data));
+        [0, 1, 9].into_iter().for_each(|at| fencing.fill(WalSequence(at), Filled::Data));
         assert_eq!(fencing.wanted(), sequences(&[2, 3]));
     }
 

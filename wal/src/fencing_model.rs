@@ -232,7 +232,7 @@ fn all_contents(objects: u32) -> impl Iterator<Item = Vec<Contents>> {
 
 #[test]
 fn whatever_the_writer_acknowledges_is_kept_in_every_interleaving() {
-    for (objects, window) in [(3, 1), (3, 2), (3, 3)] {
+    for (objects, window) in [(3, 1), (3, 2)] {
         let explored: usize = all_contents(objects)
             .map(|contents| Model { contents, window }.explore().expect("nothing acknowledged is lost"))
             .sum();
