@@ -49,7 +49,7 @@ pub(crate) struct Driver {
     pub events: mpsc::Receiver<Event>,
     pub uploads: BTreeMap<WalSequence, TaskHandle>,
     /// Held so that it ends with the driver.
-    pub flusher: TaskHandle,
+    pub _flusher: TaskHandle,
 }
 
 impl Driver {

@@ -122,8 +122,7 @@ impl Flusher {
     async fn flush(&mut self, taken: Option<Flushable>, close: bool) -> Result<(), WalError> {
         let started = Instant::now();
         let trim = self.record.trim;
-        let Flushable { objects, end, .. } =
-            taken.unwrap_or(Flushable { objects: Vec::new(), trim, end: trim });
+        let Flushable { objects, end } = taken.unwrap_or(Flushable { objects: Vec::new(), end: trim });
         let segments = self.plan(objects).await;
         let written = self.write(segments).await;
         let states = final_states(&written);

@@ -66,8 +66,6 @@ pub(crate) struct CutObject {
 pub(crate) struct Flushable {
     /// The objects' batches, in order of their sequence.
     pub objects: Vec<Arc<Batches>>,
-    /// The sequence of the first.
-    pub trim: WalSequence,
     /// The sequence after the last: the next trim point.
     pub end: WalSequence,
 }
@@ -275,7 +273,7 @@ impl Sequencer {
     pub fn flushable(&self) -> Option<Flushable> {
         let count = (self.low.0 - self.trim.0) as usize;
         let objects = self.issued.iter().take(count).map(|object| object.batches.clone()).collect();
-        (count > 0).then_some(Flushable { objects, trim: self.trim, end: self.low })
+        (count > 0).then_some(Flushable { objects, end: self.low })
     }
 
     /// A committed flush has moved the trim point to `to`. Returns what is no longer needed, for the caller to drop where it

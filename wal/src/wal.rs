@@ -84,7 +84,8 @@ impl Wal {
         };
         let flusher = runtime.spawn(flusher.run());
         let uploads = BTreeMap::new();
-        let driver = Driver { shared: shared.clone(), uploader, observer, sender, events, uploads, flusher };
+        let driver =
+            Driver { shared: shared.clone(), uploader, observer, sender, events, uploads, _flusher: flusher };
         Self { shared, _driver: Arc::new(runtime.spawn(driver.run())) }
     }
 
