@@ -131,8 +131,18 @@ impl Thalweg {
     }
 
     /// Its process.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_for_exit(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.process.wait_for_exit(patience)
     }
 
     /// Its working folder: local data (if any) and its log.
