@@ -7,17 +7,21 @@ use crate::{
     settings::{BrokerSettings, DynamicSettings},
     topics::{ResolveSettings, Topics},
 };
+use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use thalweg_cache::{BlockReader, LogCache};
 use thalweg_metadata::{
-    IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex, OwnerRecord,
+    IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex,
 };
 use thalweg_runtime::{Budget, Runtime};
-use thalweg_segment::{LeaderEpoch, LogId, Offset, Store};
-use thalweg_wal::{RecoveryError, Wal, WalError, take_over};
+use thalweg_segment::{Incarnation, LogId, Store};
+use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -176,45 +180,40 @@ impl Broker {
     }
 }
 
-/// Takes over every incarnation that is not recovered, and loads the object index.
+/// Takes over every incarnation that is not recovered, then loads the object index.
 async fn recover(
     runtime: &Runtime,
     store: &Store,
     metadata: &Metadata,
     record: &IncarnationRecord,
 ) -> Result<ObjectIndex, StartError> {
-    let earlier = metadata.unrecovered().await?;
-    let dead: Vec<_> = earlier.into_iter().filter(|other| other.incarnation != record.incarnation).collect();
-    // Raised first: a commit between the load and the raise would be missing from the index.
-    for other in &dead {
-        metadata.raise(other.incarnation, record.incarnation.epoch).await?;
-    }
-    let index = ObjectIndex::load(metadata, store.clone()).await?;
-    let owner = metadata.owner().await?;
-    let recovered: Vec<_> = stream::iter(&dead)
-        .map(|other| {
-            let owned = Owned { index: &index, owner: owner.filter(|owner| owner.incarnation == other.incarnation) };
-            async move { take_over(runtime, store, metadata, other.incarnation, record, &owned).await }
+    let mut dead = metadata.unrecovered().await?;
+    dead.retain(|other| other.incarnation != record.incarnation);
+    stream::iter(dead)
+        .map(|other| async move {
+            let owned = Owned { store, metadata, dead: other.incarnation };
+            take_over(runtime, store, metadata, other.incarnation, record, &owned).await.map(drop)
         })
         .buffer_unordered(PARALLEL_TAKE_OVERS)
-        .try_collect()
+        .try_collect::<()>()
         .await?;
-    for taken in recovered {
-        if let Some((manifest, contents)) = taken.manifest {
-            index.add_manifest(&manifest, contents);
-        }
-    }
-    Ok(index)
+    Ok(ObjectIndex::load(metadata, store.clone()).await?)
 }
 
-/// What the dead incarnation owns: all logs, if the owner's record names it, else none.
+/// What a dead incarnation owns: all logs, if the owner's record names it, else none.
 struct Owned<'a> {
-    index: &'a ObjectIndex,
-    owner: Option<OwnerRecord>,
+    store: &'a Store,
+    metadata: &'a Metadata,
+    dead: Incarnation,
 }
 
+#[async_trait]
 impl thalweg_wal::Logs for Owned<'_> {
-    fn owned(&self, log: LogId) -> Option<(Offset, LeaderEpoch)> {
-        self.owner.map(|owner| (self.index.committed_end(log), owner.leader_epoch))
+    async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
+        let owner = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead);
+        let Some(owner) = owner else { return Ok(BTreeMap::new()) };
+        let index = ObjectIndex::load(self.metadata, self.store.clone()).await?;
+        let log = |id: &LogId| OwnedLog { committed_end: index.committed_end(*id), leader_epoch: owner.leader_epoch };
+        Ok(logs.iter().map(|id| (*id, log(id))).collect())
     }
 }

@@ -17,9 +17,14 @@ pub fn register(registry: &mut Registry, broker: &Arc<Broker>) {
     registry.register_collector(Box::new(Memory { budgets: classes.map(Budget::clone).into() }));
 }
 
-#[derive(Debug)]
 struct Memory {
     budgets: Vec<Budget>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.budgets.iter().map(Budget::name)).finish()
+    }
 }
 
 impl Collector for Memory {

@@ -6,6 +6,7 @@ use crate::{
     settings::Endpoint,
     topics::{Topic, is_internal},
 };
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use std::sync::Arc;
 use thalweg_metadata::MetadataError;
 use thalweg_protocol::{ErrorCode, messages::*};
@@ -145,7 +146,7 @@ impl Handlers {
 
     /// The cluster's id, as Kafka writes UUIDs: in base64, URL-safe, without padding.
     pub(super) fn cluster_id(&self) -> StrBytes {
-        StrBytes::from_string(thalweg_protocol::uuid_text(self.broker.cluster_id))
+        StrBytes::from_string(BASE64_URL_SAFE_NO_PAD.encode(self.broker.cluster_id))
     }
 }
 

@@ -1,9 +1,16 @@
 //! The requests of Kafka's protocol: one file for each, decode → authorize → execute → respond.
 
-mod produce;
+mod batch_check;
+mod configs;
+mod delete_records;
+mod describe_cluster;
+mod describe_topic_partitions;
 mod fetch;
-mod metadata;
 mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
 mod topic_admin;
 
 use crate::{
@@ -95,7 +102,16 @@ impl Handlers {
             Request::CreateTopics(request) => self.create_topics(context, request).await.into(),
             Request::DeleteTopics(request) => self.delete_topics(context, request).await.into(),
             Request::CreatePartitions(request) => self.create_partitions(context, request).await.into(),
-            _ => todo!(),
+            Request::ListOffsets(request) => self.list_offsets(context, version, request).await.into(),
+            Request::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(context, request).into(),
+            Request::DeleteRecords(request) => self.delete_records(context, request).await.into(),
+            Request::DescribeCluster(request) => self.describe_cluster(context, &request).into(),
+            Request::DescribeTopicPartitions(request) => self.describe_topic_partitions(context, request).into(),
+            Request::DescribeConfigs(request) => self.describe_configs(context, request).into(),
+            Request::AlterConfigs(request) => self.alter_configs(context, request).await.into(),
+            Request::IncrementalAlterConfigs(request) => {
+                self.incremental_alter_configs(context, request).await.into()
+            }
         }
     }
 

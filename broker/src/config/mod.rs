@@ -89,10 +89,10 @@ impl Config {
             fault,
             source_name: source.to_string(),
         })?;
-        if !key.acts() {
+        let (name, acts) = (key.name, key.acts());
+        if !acts {
             self.warnings.push(format!("{name} has no effect: Thalweg keeps no records on disks of its own ({source})"));
         }
-        let name = key.name;
         self.given.insert(name, Setting { value: value.trim().to_owned(), source: source.clone() });
         Ok(())
     }
