@@ -20,7 +20,7 @@ use std::{
 };
 use thalweg_metadata::{EmbeddedKv, EmbeddedOptions, KeyValueStore};
 use thalweg_runtime::Runtime;
-use thalweg_segment::{ObjectStoreConfig, Patience, Purpose, Store};
+use thalweg_segment::{Patience, Purpose, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The settings are wrong; nothing was started.

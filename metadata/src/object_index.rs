@@ -139,7 +139,7 @@ impl ObjectIndex {
     ) -> Result<Self, IndexError> {
         let objects = Objects::new(store, cache_bytes);
         let memory = Budget::new("index_load", LOAD_BYTES);
-        let mut contents: Vec<_> = stream::iter(shared)
+        let mut contents: Vec<_> = stream::iter(shared.iter().copied())
             .map(|record| load_shared(&objects, &memory, record))
             .buffered(PARALLEL_READS)
             .try_collect()
@@ -266,9 +266,9 @@ impl ObjectIndex {
 async fn load_shared(
     objects: &Objects,
     memory: &Budget,
-    record: &SharedRecord,
+    record: SharedRecord,
 ) -> Result<Contents, IndexError> {
-    let object = ObjectRef::of_shared(record);
+    let object = ObjectRef::of_shared(&record);
     let _charge = memory.charge(record.shape.index_size as usize * DECODED_FACTOR).await;
     let index = objects.index(&object, Purpose::Recovery).await?;
     Ok(Contents::of_shared(&object, &index))

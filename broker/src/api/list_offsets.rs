@@ -8,7 +8,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use thalweg_metadata::IndexError;
-use thalweg_protocol::{Codec, ErrorCode, Records, decompress, messages::*};
+use thalweg_protocol::{Compression, ErrorCode, Records, decompress, messages::*};
 use thalweg_segment::{Attributes, Batch, Offset, split_batches};
 
 use list_offsets_request::ListOffsetsPartition;
@@ -190,7 +190,7 @@ fn find(batch: &Batch, start: Offset, fits: impl Fn(i64) -> bool) -> Option<Foun
         let found = Found { offset: batch.base_offset().max(start), timestamp: batch.max_timestamp() };
         return fits(batch.max_timestamp()).then_some(found);
     }
-    let codec = Codec::from_id(batch.attributes() & Attributes::COMPRESSION)?;
+    let codec = Compression::of_attributes(batch.attributes() & Attributes::COMPRESSION)?;
     let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX).ok()?;
     Records::new(&plain, batch.record_count()).map_while(Result::ok).find_map(|record| {
         let timestamp = batch.base_timestamp().saturating_add(record.timestamp_delta);
