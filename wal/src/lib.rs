@@ -23,6 +23,8 @@ mod flush_plan;
 mod hedge;
 mod metrics;
 mod recovery;
+#[cfg(test)]
+mod scripted_store;
 mod sequencer;
 mod shared;
 mod upload;
