@@ -206,3 +206,6 @@ pub enum WalError {
         why: String,
     },
 }
+
+#[cfg(test)]
+mod tests;
