@@ -3,7 +3,10 @@
 #![allow(clippy::todo)]
 
 mod log_cache;
+mod metrics;
 mod reader;
+#[cfg(test)]
+mod testing;
 
 pub use log_cache::*;
 pub use reader::*;

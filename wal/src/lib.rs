@@ -17,11 +17,16 @@
 
 mod budget;
 mod config;
+mod continuity;
 mod driver;
+mod fencing;
+#[cfg(test)]
+mod fencing_model;
 mod flush;
 mod flush_plan;
 mod hedge;
 mod metrics;
+mod mutation;
 mod recovery;
 #[cfg(test)]
 mod scripted_store;
@@ -31,5 +36,8 @@ mod upload;
 mod wal;
 
 pub use config::*;
+pub use continuity::{Overlap, OwnedLog};
+#[cfg(feature = "mutations")]
+pub use mutation::{Mutation, set_mutation};
 pub use recovery::*;
 pub use wal::*;
