@@ -71,15 +71,18 @@ impl Connection {
     }
 }
 
-/// Creates a topic (fine if it exists) and waits until all its partitions have a leader.
+/// Creates a topic (fine if it exists) and waits until all its partitions can be written to.
 pub async fn create_topic(address: SocketAddr, topic: &str, partitions: i32) -> Result<()> {
     let mut connection = Connection::open(address).await?;
     let error = connection.create_topic(topic, partitions, &[]).await?;
     ensure!(matches!(error, code::NONE | code::TOPIC_ALREADY_EXISTS), "CreateTopics {topic}: error {error}");
     wait::until_ok("the new topic has leaders", PATIENCE, || async {
-        let metadata = Connection::open(address).await?.metadata(topic).await?;
-        let led = metadata.partitions.iter().filter(|(_, error, leader)| *error == 0 && *leader >= 0).count();
-        ensure!(i32::try_from(led)? == partitions, "{metadata:?}");
+        let mut connection = Connection::open(address).await?;
+        let metadata = connection.metadata(topic).await?;
+        ensure!(i32::try_from(metadata.partitions.len())? == partitions, "{metadata:?}");
+        for (partition, ..) in metadata.partitions {
+            connection.list_offset(topic, partition, -1).await?;
+        }
         Ok(())
     })
     .await

@@ -75,6 +75,11 @@ impl Proxy {
         self.relay.counts()
     }
 
+    /// Requests that a pause holds back.
+    pub fn waiting(&self) -> usize {
+        self.relay.waiting()
+    }
+
     /// Changes the faults from the next request on.
     pub fn set_faults(&self, faults: Faults) {
         self.relay.set_faults(faults);

@@ -13,7 +13,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -45,6 +52,7 @@ pub(super) struct Relay {
     latency: Shared<Latency>,
     counts: Shared<Counts>,
     faults: watch::Sender<Faults>,
+    waiting: AtomicUsize,
 }
 
 impl Relay {
@@ -62,11 +70,16 @@ impl Relay {
             latency: shared(latency),
             counts: Shared::default(),
             faults: watch::Sender::new(Faults::default()),
+            waiting: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn counts(&self) -> Counts {
         self.counts.lock().clone()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
@@ -128,8 +141,10 @@ impl Relay {
     /// Waits while the proxy is paused.
     async fn until_not_paused(&self) {
         let mut faults = self.faults.subscribe();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         // Fails only when the sender, which we hold, is gone.
         let _ = faults.wait_for(|faults| !faults.paused).await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What happens to a request and how long it takes at least.
