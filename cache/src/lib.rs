@@ -1,7 +1,5 @@
 //! What readers are served from: the log cache (the tail, in memory), and behind it the block cache.
 
-#![allow(clippy::todo)]
-
 mod log_cache;
 mod metrics;
 mod reader;
