@@ -139,11 +139,9 @@ impl ObjectIndex {
     ) -> Result<Self, IndexError> {
         let objects = Objects::new(store, cache_bytes);
         let memory = Budget::new("index_load", LOAD_BYTES);
-        let mut contents: Vec<_> = stream::iter(shared)
-            .map(|record| load_shared(&objects, &memory, record))
-            .buffered(PARALLEL_READS)
-            .try_collect()
-            .await?;
+        // Collected first: with the closure inside, the stream would not be `Send` for every lifetime, nor the future.
+        let loads: Vec<_> = shared.iter().map(|record| load_shared(&objects, &memory, record)).collect();
+        let mut contents: Vec<_> = stream::iter(loads).buffered(PARALLEL_READS).try_collect().await?;
         contents.extend(logs.iter().map(Contents::of_log));
         let index = Self(Arc::new(Inner { objects, logs: RwLock::default() }));
         index.take_in(contents);

@@ -247,7 +247,8 @@ fn wrong_rules_of_fencing_are_caught() {
     use crate::mutation::{Mutation, set_mutation};
     for wrong in [Mutation::SkipFence, Mutation::FenceFromFirstMissing] {
         set_mutation(Some(wrong));
-        let caught = all_contents(3).any(|contents| Model { contents, window: 2, recoverers: 1 }.explore().is_err());
+        let caught =
+            all_contents(3).any(|contents| Model { contents, window: 2, recoverers: 1 }.explore().is_err());
         set_mutation(None);
         assert!(caught, "{wrong:?} loses nothing");
     }

@@ -116,12 +116,12 @@ async fn take_over_all(
 ) -> Result<(), StartError> {
     loop {
         let all = metadata.unrecovered().await.map_err(of_metadata)?;
-        let mut dead = all.iter().filter(|other| other.incarnation != record.incarnation).peekable();
-        if dead.peek().is_none() {
+        let others: Vec<Incarnation> =
+            all.iter().map(|other| other.incarnation).filter(|other| *other != record.incarnation).collect();
+        if others.is_empty() {
             return Ok(());
         }
-        for dead in dead {
-            let dead = dead.incarnation;
+        for dead in others {
             let stale = (means.mutation == Some(Mutation::EndsBeforeRaise)).then(|| before.clone());
             let owned = Owned { metadata: metadata.clone(), store: store.clone(), dead, stale };
             match take_over(&means.runtime, store, metadata, dead, record, &owned).await {

@@ -92,7 +92,7 @@ impl Run {
     fn start_clients(&self) {
         let logs = self.cluster.logs();
         let random = self.world.random();
-        let mut any_log = || logs[random.range(0..logs.len() as u64) as usize];
+        let any_log = || logs[random.range(0..logs.len() as u64) as usize];
         for producer in 1..=random.range(2..7) {
             self.clients.start_idempotent(producer, any_log(), random.range(1..5) as usize);
         }
