@@ -1,1 +1,24 @@
-//! thalweg-benches
+//! The macro benchmark: Kafka's own perf clients against Thalweg and Apache Kafka, beside the store alone.
+//!
+//! ```text
+//! perf        one run of a perf client: rate, latencies, and what the broker used meanwhile
+//! subject     what is measured: Apache Kafka, Thalweg on `file:`, Thalweg on MinIO behind the counting proxy
+//! raw_put     what the store alone gives
+//! ceiling     what five requests in flight, answered in order, allow at given latencies
+//! comparison  all of it, interleaved, as a table
+//! ```
+//!
+//! The micro benchmarks of the hot path are Cargo benchmarks of this crate (`cargo bench`).
+#![expect(clippy::disallowed_methods, reason = "this crate measures real processes in real time")]
+
+mod ceiling;
+mod comparison;
+mod perf;
+mod raw_put;
+mod subject;
+
+pub use ceiling::in_order_ceiling;
+pub use comparison::{Comparison, compare};
+pub use perf::{Consumed, Load, Produced, Run, consume, produce};
+pub use raw_put::{RawPut, raw_put};
+pub use subject::Subject;

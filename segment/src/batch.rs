@@ -125,6 +125,11 @@ impl Batch {
         self
     }
 
+    /// The charge that it keeps.
+    pub fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
+    }
+
     /// The 61 bytes of the header.
     pub fn head(&self) -> &[u8; HEADER_LEN] {
         &self.head

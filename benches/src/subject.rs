@@ -1,0 +1,88 @@
+use anyhow::Result;
+use std::net::SocketAddr;
+use thalweg_end_to_end::{
+    clients::KafkaTools,
+    process::Usage,
+    proxy::{Counts, Latency, Proxy},
+    servers::{Kafka, MinIo, Options, Thalweg},
+};
+
+/// A broker that is measured, with whatever it stores into.
+pub enum Subject {
+    /// Apache Kafka on its own disk.
+    Kafka(Box<Kafka>),
+    /// Thalweg on `file:`.
+    File(Box<Thalweg>),
+    /// Thalweg on MinIO behind a counting proxy.
+    MinIo {
+        /// The broker; dropped before what it stores into.
+        broker: Box<Thalweg>,
+        /// Counts its requests.
+        proxy: Proxy,
+    },
+}
+
+impl Subject {
+    /// Apache Kafka.
+    pub fn kafka() -> Result<Self> {
+        Ok(Self::Kafka(Box::new(Kafka::start(&[])?)))
+    }
+
+    /// Thalweg with its defaults and `settings`.
+    pub fn file(settings: &[(&str, &str)]) -> Result<Self> {
+        Ok(Self::File(Box::new(with(Options::new()?, settings).start()?)))
+    }
+
+    /// Thalweg in `bucket` of `minio`, behind a proxy with `latency`.
+    pub fn on_minio(minio: &MinIo, bucket: &str, latency: Latency, settings: &[(&str, &str)]) -> Result<Self> {
+        minio.bucket(bucket)?;
+        let proxy = Proxy::start(minio.address(), latency, SEED)?;
+        let options = with(Options::on_s3(proxy.address(), bucket)?, settings);
+        Ok(Self::MinIo { broker: Box::new(options.start()?), proxy })
+    }
+
+    /// What it's called in tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kafka(_) => "Kafka",
+            Self::File(_) => "Thalweg, file:",
+            Self::MinIo { .. } => "Thalweg, MinIO",
+        }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Kafka(kafka) => kafka.address(),
+            Self::File(broker) | Self::MinIo { broker, .. } => broker.address(),
+        }
+    }
+
+    /// What the broker has used so far.
+    pub fn usage(&self) -> Result<Usage> {
+        match self {
+            Self::Kafka(kafka) => kafka.process().usage(),
+            Self::File(broker) | Self::MinIo { broker, .. } => broker.process().usage(),
+        }
+    }
+
+    /// Its requests to S3 so far; none where it uses none.
+    pub fn counts(&self) -> Counts {
+        match self {
+            Self::MinIo { proxy, .. } => proxy.counts(),
+            Self::Kafka(_) | Self::File(_) => Counts::default(),
+        }
+    }
+
+    /// Kafka's tools for it.
+    pub fn tools(&self) -> Result<KafkaTools> {
+        KafkaTools::new(self.address())
+    }
+}
+
+/// What latencies are drawn from, so that runs compare.
+const SEED: u64 = 1;
+
+fn with(options: Options, settings: &[(&str, &str)]) -> Options {
+    settings.iter().fold(options, |options, (key, value)| options.set(key, value))
+}

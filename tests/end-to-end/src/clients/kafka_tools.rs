@@ -1,0 +1,91 @@
+use super::command::{Finished, run, run_into};
+use crate::tools::KafkaJars;
+use anyhow::{Result, bail};
+use std::{net::SocketAddr, path::Path, process::Command};
+
+/// Kafka's own command-line tools, pointed at a broker.
+#[derive(Clone)]
+pub struct KafkaTools {
+    jars: KafkaJars,
+    address: SocketAddr,
+}
+
+impl KafkaTools {
+    /// Tools for the broker at `address`; fetches Kafka's jars the first time.
+    pub fn new(address: SocketAddr) -> Result<Self> {
+        Ok(Self { jars: KafkaJars::fetch()?, address })
+    }
+
+    /// `kafka-topics.sh`.
+    pub fn topics(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.TopicCommand", arguments)
+    }
+
+    /// `kafka-configs.sh`.
+    pub fn configs(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("kafka.admin.ConfigCommand", arguments)
+    }
+
+    /// `kafka-get-offsets.sh`.
+    pub fn get_offsets(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.GetOffsetShell", arguments)
+    }
+
+    /// `kafka-delete-records.sh`.
+    pub fn delete_records(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.DeleteRecordsCommand", arguments)
+    }
+
+    /// `kafka-broker-api-versions.sh`.
+    pub fn api_versions(&self) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.BrokerApiVersionsCommand", &[])
+    }
+
+    /// `kafka-console-producer.sh`: a record a line of `input`.
+    pub fn console_producer(&self, topic: &str, codec: &str, input: &Path) -> Result<()> {
+        let mut command = self.command("org.apache.kafka.tools.ConsoleProducer");
+        command.args(["--topic", topic, "--compression-codec", codec]);
+        let finished = run(&mut command, Some(input))?.expect_success()?;
+        // It ends with status 0 even when records failed; then it says so.
+        if finished.stderr.contains("ERROR") || finished.stdout.contains("ERROR") {
+            bail!("console-producer: {}{}", finished.stdout, finished.stderr);
+        }
+        Ok(())
+    }
+
+    /// `kafka-console-consumer.sh --partition 0` from the start: the first `records` records, a line each, in `output`.
+    pub fn console_consumer(&self, topic: &str, records: usize, output: &Path) -> Result<()> {
+        let mut command = self.command("org.apache.kafka.tools.consumer.ConsoleConsumer");
+        command.args(["--topic", topic, "--partition", "0", "--offset", "earliest", "--timeout-ms", "60000"]);
+        command.args(["--max-messages", &records.to_string()]);
+        let errors = output.with_extension("stderr");
+        if !run_into(&mut command, None, output, &errors)? {
+            bail!("console-consumer {topic}: {}", std::fs::read_to_string(errors)?);
+        }
+        Ok(())
+    }
+
+    /// `java` with Kafka's jars and a main class that takes no `--bootstrap-server`, such as the perf tools.
+    pub fn java(&self, class: &str) -> Command {
+        let mut command = self.jars.java();
+        command.arg("-Xmx512m").arg(class);
+        command
+    }
+
+    /// The broker's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn run(&self, class: &str, arguments: &[&str]) -> Result<Finished> {
+        run(self.command(class).args(arguments), None)
+    }
+
+    /// A tool that is to start quickly rather than run fast.
+    fn command(&self, class: &str) -> Command {
+        let mut command = self.jars.java();
+        command.args(["-XX:TieredStopAtLevel=1", "-Xmx256m", class]);
+        command.args(["--bootstrap-server", &self.address.to_string()]);
+        command
+    }
+}
