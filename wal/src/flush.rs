@@ -201,11 +201,7 @@ impl Flusher {
                     self.record = record;
                     return Ok(());
                 }
-                Err(
-                    error @ (MetadataError::Fenced { .. } | MetadataError::Store(KvError::Fenced { .. })),
-                ) => {
-                    return Err(WalError::Fenced { why: error.to_string() });
-                }
+                Err(error) if is_final(&error) => return Err(WalError::Fenced { why: error.to_string() }),
                 Err(error) if repetition == 0 => tracing::warn!(%error, "a flush can't be committed yet"),
                 Err(error) => tracing::debug!(%error, repetition, "a flush can't be committed yet"),
             }
@@ -273,6 +269,12 @@ impl Flusher {
             }
         }));
     }
+}
+
+/// Whether no repetition of a commit can succeed: somebody else has committed in the name of this incarnation, or fenced it.
+fn is_final(error: &MetadataError) -> bool {
+    use MetadataError::{Conflict, Fenced, Store};
+    matches!(error, Fenced { .. } | Conflict { .. } | Store(KvError::Fenced { .. }))
 }
 
 fn without_expired_producers(
