@@ -234,3 +234,42 @@ fn ensure(holds: bool, what: &'static str) -> Result<(), FormatError> {
 fn at(path: &Path) -> impl Fn(FormatError) -> ReadError + use<'_> {
     |source| ReadError::Format { path: path.clone(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LogId, Offset};
+
+    fn entry(position: u64, size: u32) -> StateEntry {
+        StateEntry { log: LogId(0), end: Offset(0), position, size, crc: 0 }
+    }
+
+    fn ranges(places: &[(u64, u32)]) -> Vec<(Range<u64>, Range<usize>)> {
+        let entries: Vec<_> = places.iter().map(|(position, size)| entry(*position, *size)).collect();
+        coalesce(entries.iter())
+    }
+
+    #[test]
+    fn states_that_lie_close_together_are_read_at_once() {
+        let near = 200 + STATE_GAP_BYTES;
+        assert_eq!(ranges(&[(100, 50), (150, 50), (near, 10)]), [(100..near + 10, 0..3)]);
+    }
+
+    #[test]
+    fn states_that_lie_far_apart_are_read_apart() {
+        let far = 201 + STATE_GAP_BYTES;
+        assert_eq!(ranges(&[(100, 100), (far, 10)]), [(100..200, 0..1), (far..far + 10, 1..2)]);
+    }
+
+    #[test]
+    fn a_range_ends_once_it_is_long() {
+        let long = STATE_RANGE_BYTES;
+        let read = ranges(&[(0, long as u32), (long, 10), (long + 10, 10)]);
+        assert_eq!(read, [(0..long, 0..1), (long..long + 20, 1..3)]);
+    }
+
+    #[test]
+    fn a_state_asked_for_twice_is_read_once() {
+        assert_eq!(ranges(&[(5, 10), (5, 10)]), [(5..15, 0..2)]);
+    }
+}
