@@ -12,8 +12,6 @@ mod contents;
 mod extents;
 mod history;
 mod objects;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 
 pub use extents::Extent;
 
@@ -141,11 +139,9 @@ impl ObjectIndex {
     ) -> Result<Self, IndexError> {
         let objects = Objects::new(store, cache_bytes);
         let memory = Budget::new("index_load", LOAD_BYTES);
-        let mut contents: Vec<_> = stream::iter(shared.iter().copied())
-            .map(|record| load_shared(&objects, &memory, record))
-            .buffered(PARALLEL_READS)
-            .try_collect()
-            .await?;
+        // Collected first: with the closure inside, the stream would not be `Send` for every lifetime, nor the future.
+        let loads: Vec<_> = shared.iter().map(|record| load_shared(&objects, &memory, record)).collect();
+        let mut contents: Vec<_> = stream::iter(loads).buffered(PARALLEL_READS).try_collect().await?;
         contents.extend(logs.iter().map(Contents::of_log));
         let index = Self(Arc::new(Inner { objects, logs: RwLock::default() }));
         index.take_in(contents);
@@ -268,9 +264,9 @@ impl ObjectIndex {
 async fn load_shared(
     objects: &Objects,
     memory: &Budget,
-    record: SharedRecord,
+    record: &SharedRecord,
 ) -> Result<Contents, IndexError> {
-    let object = ObjectRef::of_shared(&record);
+    let object = ObjectRef::of_shared(record);
     let _charge = memory.charge(record.shape.index_size as usize * DECODED_FACTOR).await;
     let index = objects.index(&object).await?;
     Ok(Contents::of_shared(&object, &index))

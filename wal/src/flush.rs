@@ -14,6 +14,7 @@ use crate::{
     driver::Event,
     flush_plan::{Part, Segment, Sizes, plan},
     metrics::Metrics,
+    mutation::{Mutation, mutated},
     sequencer::{Batches, Flushable},
     shared::{Due, Shared},
     upload::backoff,
@@ -122,7 +123,10 @@ impl Flusher {
     async fn flush(&mut self, taken: Option<Flushable>, close: bool) -> Result<(), WalError> {
         let started = Instant::now();
         let trim = self.record.trim;
-        let Flushable { objects, end } = taken.unwrap_or(Flushable { objects: Vec::new(), end: trim });
+        let Flushable { mut objects, end } = taken.unwrap_or(Flushable { objects: Vec::new(), end: trim });
+        if mutated(Mutation::TrimTooEarly) {
+            objects.pop();
+        }
         let segments = self.plan(objects).await;
         let written = self.write(segments).await;
         let states = final_states(&written);
