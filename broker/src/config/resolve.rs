@@ -166,6 +166,7 @@ impl Config {
                 _ => None,
             },
             fsync: self.flag("object.store.file.fsync"),
+            idle_connections: self.size("wal.window"),
         }
     }
 
