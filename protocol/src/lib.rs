@@ -35,6 +35,9 @@ mod generated;
 mod rope;
 mod schema;
 
+#[cfg(test)]
+mod hostile_tests;
+
 pub mod client;
 mod topics;
 
