@@ -68,6 +68,7 @@ impl Clients {
     async fn produce_idempotently(&self, producer: u64, log: LogId, depth: usize) {
         let mut unacknowledged = VecDeque::new();
         let (mut number, mut sequence) = (0, 0);
+        let mut leader = Incarnation::default();
         let pause = self.world.random().range(5..600);
         loop {
             while !self.stopped() && unacknowledged.len() < depth {
@@ -79,7 +80,7 @@ impl Clients {
             if unacknowledged.is_empty() {
                 return;
             }
-            if !self.send_all(log, &mut unacknowledged).await {
+            if !self.send_all(log, &mut unacknowledged, &mut leader).await {
                 sleep(self.world.millis(50, 1000)).await;
             }
             sleep(self.world.millis(1, pause)).await;
@@ -87,12 +88,21 @@ impl Clients {
     }
 
     /// One attempt of everything that is not acknowledged. False where nothing was.
-    async fn send_all(&self, log: LogId, unacknowledged: &mut VecDeque<Unacknowledged>) -> bool {
+    ///
+    /// `leader` is the newest incarnation that has acknowledged something. What an older one says of sequence numbers does
+    /// not count: a zombie may not know the producer's last batches.
+    async fn send_all(
+        &self,
+        log: LogId,
+        unacknowledged: &mut VecDeque<Unacknowledged>,
+        leader: &mut Incarnation,
+    ) -> bool {
         let Some(server) = self.cluster.pick() else { return false };
+        let Some(incarnation) = server.broker().map(|broker| broker.incarnation()) else { return false };
         let batches = unacknowledged.iter().map(|sent| sent.batch.clone()).collect();
         let patience = self.world.millis(1000, 15_000);
         let answers = self.cluster.produce(&server, log, batches, patience).await;
-        if answers[0] == Some(Err(Refusal::OutOfOrder)) {
+        if answers[0] == Some(Err(Refusal::OutOfOrder)) && incarnation.epoch >= leader.epoch {
             let name = server.node.name();
             self.history.violation(format_args!("{name} has forgotten a producer's last batch in log {log}"));
         }
@@ -105,7 +115,11 @@ impl Clients {
             }
             _ => true,
         });
-        unacknowledged.len() < before
+        let acknowledged = unacknowledged.len() < before;
+        if acknowledged && incarnation.epoch > leader.epoch {
+            *leader = incarnation;
+        }
+        acknowledged
     }
 
     async fn produce_plainly(&self, producer: u64, log: LogId) {

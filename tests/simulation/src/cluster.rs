@@ -146,6 +146,17 @@ impl Cluster {
         self.0.servers.lock().iter().rev().find(|server| !server.node.is_dead()).cloned()
     }
 
+    /// Ends every machine.
+    pub fn kill_all(&self) {
+        let servers = self.0.servers.lock().clone();
+        servers.iter().for_each(|server| server.kill());
+    }
+
+    /// Takes back every crash that is still to come.
+    pub fn spare_all(&self) {
+        self.0.servers.lock().iter().for_each(|server| server.node.spare());
+    }
+
     /// The machine that a client turns to: mostly the newest that serves, sometimes any that has ever served.
     pub fn pick(&self) -> Option<Arc<Server>> {
         let servers = self.0.servers.lock();

@@ -11,7 +11,8 @@
 //! 5. The final log has every offset from 0 to its end once, and nothing that nobody sent.
 //! 6. A high watermark that one reader saw of one incarnation doesn't go down; none of a later incarnation is below one of
 //!    an earlier; none is above the final end.
-//! 7. An idempotent producer whose earlier batches were all acknowledged is never told that its next is out of order.
+//! 7. An idempotent producer whose earlier batches were all acknowledged is not told that its next is out of order, unless by
+//!    a zombie.
 //! 8. Once the faults end, every idempotent batch is acknowledged, and the log reads the same after an orderly restart.
 
 use crate::world::World;

@@ -63,6 +63,11 @@ impl Node {
         state.last_poll = Some(state.polls + polls);
     }
 
+    /// Takes that back.
+    pub fn spare(&self) {
+        self.0.state.lock().last_poll = None;
+    }
+
     /// Ends it now: all its tasks are dropped where they stand.
     pub fn kill(&self) {
         let tasks = {

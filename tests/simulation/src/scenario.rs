@@ -127,7 +127,9 @@ impl Run {
             3..=5 => self.pause(newest),
             6 => {
                 // Where it can't close in time it goes on beside its successor.
-                self.cluster.close(&newest, self.world.millis(100, 20_000)).await;
+                if self.cluster.close(&newest, self.world.millis(100, 20_000)).await {
+                    newest.kill();
+                }
             }
             // Its successor does not know that it lives.
             _ => {}
@@ -158,6 +160,7 @@ impl Run {
         self.world.set_rates(Rates::NONE, Rates::NONE);
         self.world.event(format_args!("no more faults"));
         self.clients.stop.store(true, Ordering::Relaxed);
+        self.cluster.spare_all();
         let deadline = Instant::now() + QUIET;
         while self.clients.producing.load(Ordering::Relaxed) > 0 {
             if Instant::now() >= deadline {
@@ -167,20 +170,25 @@ impl Run {
             self.ensure_server().await;
             sleep(Duration::from_millis(500)).await;
         }
+        self.cluster.kill_all();
         if let Some(content) = self.check().await {
             self.check_after_restart(content).await;
         }
     }
 
-    /// Where the newest machine does not serve in good time, another is switched on.
+    /// Waits until the newest machine serves; where it does not in good time, others are switched on.
     async fn ensure_server(&self) {
-        for _ in 0..100 {
-            if self.cluster.newest().is_some_and(|server| server.is_serving()) {
-                return;
+        for _ in 0..20 {
+            for _ in 0..100 {
+                match self.cluster.newest() {
+                    Some(newest) if newest.is_serving() => return,
+                    Some(_) => sleep(Duration::from_millis(300)).await,
+                    None => break,
+                }
             }
-            sleep(Duration::from_millis(300)).await;
+            self.cluster.boot();
         }
-        self.cluster.boot();
+        self.world.violation(format_args!("no broker starts"));
     }
 
     /// Reads all logs and holds them against the history. Returns them; none where that failed.
@@ -207,25 +215,22 @@ impl Run {
 
     /// What an orderly end leaves, read by a broker that has nothing in memory, is the same.
     async fn check_after_restart(&self, before: Vec<Vec<Batch>>) {
-        if let Some(server) = self.cluster.newest() {
-            if !self.cluster.close(&server, QUIET).await {
-                self.world.violation(format_args!("{} can't close", server.node.name()));
-            }
-            server.kill();
+        let Some(server) = self.cluster.newest() else { return };
+        if !self.cluster.close(&server, QUIET).await {
+            self.world.violation(format_args!("{} can't close", server.node.name()));
         }
-        self.cluster.boot();
+        server.kill();
         self.ensure_server().await;
         let Some(after) = self.read_logs().await else { return };
         for ((log, before), after) in self.cluster.logs().iter().zip(&before).zip(&after) {
-            if !is_prefix(before, after) {
+            if !is_same(before, after) {
                 self.world.violation(format_args!("log {log} reads differently after a restart"));
             }
         }
     }
 }
 
-/// Late requests of zombies' clients may still have been appended after the first reading.
-fn is_prefix(before: &[Batch], after: &[Batch]) -> bool {
+fn is_same(before: &[Batch], after: &[Batch]) -> bool {
     let same = |(a, b): (&Batch, &Batch)| a.head() == b.head() && a.records() == b.records();
-    before.len() <= after.len() && before.iter().zip(after).all(same)
+    before.len() == after.len() && before.iter().zip(after).all(same)
 }
