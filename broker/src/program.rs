@@ -153,6 +153,7 @@ async fn start_broker(
         sweep(runtime, directory);
     }
     crate::dynamic::expire_producers(&broker);
+    crate::pressure::relieve(&broker);
     crate::dynamic::load(&broker, config, &resolved).await.context("cannot read the stored settings")?;
     Ok(Started { broker, settings, resolved, store: url })
 }
