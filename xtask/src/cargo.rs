@@ -19,7 +19,8 @@ pub enum Profile {
 
 /// The workspace's folder.
 pub fn workspace() -> PathBuf {
-    let here = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let here =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.parent().map_or_else(|| here.clone(), PathBuf::from)
 }
 
@@ -41,7 +42,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs `command`, passes its standard output on line by line, and shows each line to `see`. Whether it ended well.
 pub fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool> {
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
     let stdout = child.stdout.take().context("its standard output is a pipe")?;
     for line in BufReader::new(stdout).lines() {
         let line = line?;
@@ -64,7 +66,8 @@ pub fn build_broker(profile: Profile) -> Result<PathBuf> {
 
 /// Where Cargo builds.
 pub fn target_folder() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
+    env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }
 
 /// Goes on in a release build of this tool, with a release build of the broker: what measures must not be slower than

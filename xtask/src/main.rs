@@ -1,5 +1,8 @@
 //! The project's own commands: `cargo xtask test | lint | bench | simulate | accept NAME | ci`.
-#![expect(clippy::disallowed_methods, reason = "a command-line tool that drives real processes, in real time")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a command-line tool that drives real processes, in real time"
+)]
 
 mod accept;
 mod bench;

@@ -126,7 +126,10 @@ mod on_minio {
             Connection::open(older_address).await?.produce(&request).await
         };
         if let Ok(answers) = refused.await {
-            assert!(answers.iter().all(|answer| answer.error != kafka::code::NONE), "a fenced broker acknowledged");
+            assert!(
+                answers.iter().all(|answer| answer.error != kafka::code::NONE),
+                "a fenced broker acknowledged"
+            );
         }
         let status = older.wait_for_exit(PATIENCE).unwrap();
         assert!(!status.success(), "it ended with {status}");
