@@ -1,1 +1,21 @@
-//! thalweg-broker
+//! A Kafka-compatible broker whose only durable store is object storage.
+//!
+//! The flow of a request: [`net`] reads a frame → [`api`] decodes, authorizes and executes it on the [`broker`]'s
+//! [`partition`]s, its log cache and its write-ahead log → the answer goes out in order.
+
+pub mod api;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod context;
+pub mod dynamic;
+pub mod fetch_sessions;
+pub mod http;
+pub mod net;
+pub mod partition;
+pub mod process_metrics;
+pub mod producer_ids;
+pub mod program;
+pub mod reading;
+pub mod settings;
+pub mod topics;

@@ -1,65 +1,250 @@
 //! The tail of every log, in memory, from the append on. What isn't flushed stays; the rest goes oldest first, by order of
 //! append over all logs, so that the buffers that batches are slices of are freed as a whole.
+//!
+//! Each log has a queue of its batches, and one queue over all logs has an entry for each batch in order of append. As a
+//! log's batches come in offset order, its n-th entry in that queue stands for its n-th batch; so what goes is always a
+//! log's oldest batch, and what stays is a contiguous end of the log.
+//!
+//! A batch that isn't flushed stops the eviction of everything appended after it. That costs little: a flush takes all
+//! logs up to one point of the WAL, so batches become flushed in about the order in which they were appended. In return,
+//! eviction looks at one entry for each batch that goes.
+//!
+//! Locks: a log's shard is never held while the order is taken. Eviction and removal hold the order and take shards below it.
 
-use std::sync::Arc;
+mod tail;
+
+use crate::metrics::LogCacheMetrics;
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tail::{LogTail, Oldest};
 use thalweg_segment::{Batch, LogId, Offset};
+
+/// Log ids of a topic are consecutive, so the remainder spreads them evenly.
+const SHARDS: usize = 64;
+
+/// What a batch costs beside its bytes: itself in its log's queue, and its entry in the order.
+const BATCH_OVERHEAD: usize = mem::size_of::<Batch>() + mem::size_of::<Entry>();
+
+/// Entries of removed logs are swept from the order once there are this many, and more of them than of others.
+const SWEEP_ABOVE: usize = 1024;
 
 /// The log cache. Cheap to clone.
 #[derive(Clone)]
-pub struct LogCache {
-    _inner: Arc<()>,
+pub struct LogCache(Arc<Inner>);
+
+struct Inner {
+    capacity: usize,
+    bytes: AtomicUsize,
+    /// Tells a log from one with the same id that was removed before.
+    lives: AtomicU64,
+    shards: Vec<Mutex<BTreeMap<LogId, LogTail>>>,
+    order: Mutex<Order>,
+    metrics: LogCacheMetrics,
+}
+
+/// All batches of all logs, oldest first.
+#[derive(Default)]
+struct Order {
+    entries: VecDeque<Entry>,
+    /// How many of them belong to logs that were removed.
+    stale: usize,
+}
+
+struct Entry {
+    log: LogId,
+    life: u64,
 }
 
 /// What the log cache has at an offset.
 #[derive(Debug)]
 pub enum Tail {
-    /// Batches from the one that holds the offset on.
+    /// Batches from the one that holds the offset on; none where the offset is the log's end (or beyond `limit`).
     Hit(Vec<Batch>),
     /// The offset is older than what the cache holds (or the log isn't in it): ask the object index.
     Older,
 }
 
+/// What became of the oldest entry of the order.
+enum Evicted {
+    Batch(Batch),
+    /// Its log was removed, and its batches with it.
+    Stale,
+    Pinned,
+}
+
 impl LogCache {
-    /// A cache that keeps flushed batches up to `capacity` bytes in all.
-    pub fn new(_capacity: usize, _registry: &mut prometheus_client::registry::Registry) -> Self {
-        todo!()
+    /// A cache that keeps flushed batches up to `capacity` bytes in all (batches that aren't flushed count, but stay).
+    pub fn new(capacity: usize, registry: &mut prometheus_client::registry::Registry) -> Self {
+        Self(Arc::new(Inner {
+            capacity,
+            bytes: AtomicUsize::new(0),
+            lives: AtomicU64::new(0),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            order: Mutex::default(),
+            metrics: LogCacheMetrics::new(registry),
+        }))
     }
 
-    /// Adds the next batch of `log`, in offset order. May make room by dropping the oldest flushed batches of any log.
-    pub fn append(&self, _log: LogId, _batch: Batch) {
-        todo!()
+    /// Adds the next batch of `log`, in offset order: the caller holds the log's lock. May make room by dropping the oldest
+    /// flushed batches of any log.
+    ///
+    /// Panics where the batch begins before the log's end.
+    pub fn append(&self, log: LogId, batch: Batch) {
+        let inner = &*self.0;
+        inner.grown(cost(&batch));
+        let life = {
+            let mut shard = inner.shard(log).lock();
+            let tail = shard.entry(log).or_insert_with(|| inner.new_tail(&batch));
+            tail.push(batch);
+            tail.life()
+        };
+        inner.order.lock().entries.push_back(Entry { log, life });
+        inner.evict_down_to(inner.capacity);
     }
 
-    /// Batches of `log` from the one that holds `from`, up to and without the first that ends beyond `limit`, until
-    /// `max_bytes` are reached. The first is returned even where it alone is larger, if `at_least_one`.
+    /// Batches of `log` from the one that holds `from`, up to and without the first that ends beyond `limit`, as many as fit
+    /// into `max_bytes`. The first is returned even where it alone is larger, if `at_least_one`.
     pub fn read(
         &self,
-        _log: LogId,
-        _from: Offset,
-        _limit: Offset,
-        _max_bytes: usize,
-        _at_least_one: bool,
+        log: LogId,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
     ) -> Tail {
-        todo!()
+        let found = {
+            let shard = self.0.shard(log).lock();
+            shard.get(&log).and_then(|tail| tail.read(from, limit, max_bytes, at_least_one))
+        };
+        match found {
+            Some(batches) => {
+                self.0.metrics.hits.inc();
+                Tail::Hit(batches)
+            }
+            None => {
+                self.0.metrics.misses.inc();
+                Tail::Older
+            }
+        }
     }
 
     /// Batches of `log` below `end` are in the object index and may go.
-    pub fn flushed(&self, _log: LogId, _end: Offset) {
-        todo!()
+    pub fn flushed(&self, log: LogId, end: Offset) {
+        if let Some(tail) = self.0.shard(log).lock().get_mut(&log) {
+            tail.unpin(end);
+        }
+        self.0.evict_down_to(self.0.capacity);
     }
 
     /// Drops the oldest flushed batches until `bytes` less are held, or none is left. Returns how much went.
-    pub fn shrink(&self, _bytes: usize) -> usize {
-        todo!()
+    pub fn shrink(&self, bytes: usize) -> usize {
+        self.0.evict_down_to(self.bytes().saturating_sub(bytes))
     }
 
     /// Forgets a log.
-    pub fn remove(&self, _log: LogId) {
-        todo!()
+    pub fn remove(&self, log: LogId) {
+        let removed = self.0.shard(log).lock().remove(&log);
+        if let Some(tail) = removed {
+            self.0.shrunk(tail.batches().map(cost).sum());
+            self.0.note_stale(tail.batches().len());
+        }
     }
 
-    /// Bytes held.
+    /// Bytes held: the batches' own, and what it takes to hold them.
     pub fn bytes(&self) -> usize {
-        todo!()
+        self.0.bytes.load(Ordering::Relaxed)
     }
 }
+
+impl Inner {
+    fn shard(&self, log: LogId) -> &Mutex<BTreeMap<LogId, LogTail>> {
+        &self.shards[(log.0 % SHARDS as u64) as usize]
+    }
+
+    fn new_tail(&self, first: &Batch) -> LogTail {
+        LogTail::new(self.lives.fetch_add(1, Ordering::Relaxed), first.base_offset())
+    }
+
+    fn grown(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.metrics.bytes.inc_by(bytes as i64);
+    }
+
+    fn shrunk(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.bytes.dec_by(bytes as i64);
+    }
+
+    /// Drops the oldest batches until at most `target` bytes are held or the oldest is pinned. Returns how much went.
+    fn evict_down_to(&self, target: usize) -> usize {
+        if self.bytes.load(Ordering::Relaxed) <= target {
+            return 0;
+        }
+        let mut gone = Vec::new();
+        let mut freed = 0;
+        let mut order = self.order.lock();
+        while self.bytes.load(Ordering::Relaxed) > target {
+            match self.evict_oldest(&mut order) {
+                Some(Evicted::Batch(batch)) => {
+                    freed += cost(&batch);
+                    self.shrunk(cost(&batch));
+                    gone.push(batch);
+                }
+                Some(Evicted::Stale) => {}
+                Some(Evicted::Pinned) | None => break,
+            }
+        }
+        drop(order);
+        self.metrics.evicted_bytes.inc_by(freed as u64);
+        // Here, without a lock, the buffers behind the batches are freed.
+        drop(gone);
+        freed
+    }
+
+    fn evict_oldest(&self, order: &mut Order) -> Option<Evicted> {
+        let Entry { log, life } = order.entries.front()?;
+        let evicted = match self.shard(*log).lock().get_mut(log).filter(|tail| tail.life() == *life) {
+            None => Evicted::Stale,
+            Some(tail) => match tail.pop_oldest() {
+                Oldest::Flushed(batch) => Evicted::Batch(batch),
+                Oldest::Pinned => return Some(Evicted::Pinned),
+            },
+        };
+        order.entries.pop_front();
+        if matches!(evicted, Evicted::Stale) {
+            order.stale = order.stale.saturating_sub(1);
+        }
+        Some(evicted)
+    }
+
+    /// Counts entries of a removed log. Once most are such, all of them go; so each costs O(1), and the order is never
+    /// longer than twice the number of batches held (and a constant).
+    fn note_stale(&self, entries: usize) {
+        let mut order = self.order.lock();
+        order.stale += entries;
+        if order.stale < SWEEP_ABOVE || order.stale * 2 < order.entries.len() {
+            return;
+        }
+        order.entries.retain(|entry| self.lives(entry));
+        order.entries.shrink_to_fit();
+        order.stale = 0;
+    }
+
+    fn lives(&self, entry: &Entry) -> bool {
+        self.shard(entry.log).lock().get(&entry.log).is_some_and(|tail| tail.life() == entry.life)
+    }
+}
+
+fn cost(batch: &Batch) -> usize {
+    batch.len() + BATCH_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,34 @@ pub struct Transaction {
 /// Most compares and writes of a transaction, as etcd's default is.
 pub const MAX_OPERATIONS: usize = 128;
 
+impl Transaction {
+    /// Adds the condition that `key` has exactly `value`, or, with none, that there is no such key.
+    #[must_use]
+    pub fn compare(mut self, key: Bytes, value: Option<Bytes>) -> Self {
+        self.compares.push(Compare { key, value });
+        self
+    }
+
+    /// Adds setting a key.
+    #[must_use]
+    pub fn put(mut self, key: Bytes, value: Bytes) -> Self {
+        self.writes.push(Write::Put(key, value));
+        self
+    }
+
+    /// Adds removing a key.
+    #[must_use]
+    pub fn delete(mut self, key: Bytes) -> Self {
+        self.writes.push(Write::Delete(key));
+        self
+    }
+
+    /// Number of compares and writes.
+    pub fn operations(&self) -> usize {
+        self.compares.len() + self.writes.len()
+    }
+}
+
 /// A linearizable key-value store. One conformance suite runs against every implementation.
 #[async_trait]
 pub trait KeyValueStore: Send + Sync + 'static {

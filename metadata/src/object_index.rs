@@ -1,11 +1,48 @@
 //! The object index in memory: for each log, which object holds which offsets. Grows by commits, is loaded at start.
+//!
+//! What stays in memory is one [`Extent`] for each log in each object. What an object says of its blocks and batches is in
+//! its index block, which is read when needed and kept in a bounded cache. At start, the index blocks of shared segments and
+//! manifests are read to find the logs in them; the metadata record of a log segment says all that is needed.
+//!
+//! Objects may overlap: after a crash in the middle of a commit of several transactions, adopted WAL objects can hold what
+//! committed segments hold too. What overlaps is the same batches, and whole ones. So of two objects, readers see the one
+//! that serves them better (see `extents`), and a sequence of extents that never overlap.
 
-use crate::{Commit, Metadata, MetadataError, ObjectShape};
+mod contents;
+mod extents;
+mod history;
+mod objects;
+
+pub use extents::Extent;
+
+use crate::{Commit, LogSegmentRecord, Metadata, MetadataError, ObjectShape, SharedRecord};
+use contents::Contents;
+use extents::LogExtents;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use std::sync::Arc;
-use thalweg_segment::{
-    AbortedTransaction, BatchEntry, BlockEntry, Index, LogId, LogState, Offset, ReadError, SegmentId, Store,
+use objects::Objects;
+use parking_lot::RwLock;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
+use thalweg_runtime::Budget;
+use thalweg_segment::{
+    BatchEntry, BlockEntry, Incarnation, Index, Kind, LogId, Offset, ReadError, SegmentId, Store,
+    WalSequence, segment_path, wal_path,
+};
+
+/// Bytes of decoded index blocks that are kept, unless [`ObjectIndex::load_with`] says otherwise.
+pub const INDEX_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Objects that are read at a time.
+const PARALLEL_READS: usize = 32;
+
+/// Bytes of index blocks that are in memory at a time while the index is loaded.
+const LOAD_BYTES: usize = 64 * 1024 * 1024;
+
+/// About how much larger than its bytes a decoded index block is, at most.
+const DECODED_FACTOR: usize = 4;
 
 /// Why something could not be read through the index.
 #[derive(Debug, thiserror::Error)]
@@ -18,30 +55,40 @@ pub enum IndexError {
     Read(#[from] ReadError),
 }
 
-/// Offsets of one log that lie in one object.
-#[derive(Clone, Debug)]
-pub struct Extent {
-    /// First offset.
-    pub base: Offset,
-    /// Offset after the last.
-    pub end: Offset,
-    /// Highest timestamp of its records.
-    pub max_timestamp: i64,
-    /// The object whose index block describes it.
-    pub object: Arc<ObjectRef>,
-}
-
 /// An object of the index.
 #[derive(Debug)]
 pub struct ObjectRef {
     /// Its name.
     pub id: SegmentId,
+    /// Shared segment, log segment or manifest.
+    pub kind: Kind,
     /// Its key in the store.
     pub path: Path,
     /// Where its index lies.
     pub shape: ObjectShape,
     /// For a manifest: whose WAL objects its blocks lie in.
-    pub adopts: Option<thalweg_segment::Incarnation>,
+    pub adopts: Option<Incarnation>,
+}
+
+impl ObjectRef {
+    fn of_shared(record: &SharedRecord) -> Arc<Self> {
+        let &SharedRecord { id, shape, adopts } = record;
+        let kind = if adopts.is_some() { Kind::Manifest } else { Kind::Shared };
+        Arc::new(Self { id, kind, path: segment_path(id), shape, adopts })
+    }
+
+    fn of_log(record: &LogSegmentRecord) -> Arc<Self> {
+        let &LogSegmentRecord { id, shape, .. } = record;
+        Arc::new(Self { id, kind: Kind::Log, path: segment_path(id), shape, adopts: None })
+    }
+
+    /// The object that the bytes of one of its blocks lie in.
+    fn path_of(&self, block: &BlockEntry) -> Path {
+        match self.adopts {
+            Some(dead) => wal_path(dead, WalSequence(block.object)),
+            None => self.path.clone(),
+        }
+    }
 }
 
 /// One block, and the object that its bytes lie in.
@@ -49,86 +96,181 @@ pub struct ObjectRef {
 pub struct BlockRef {
     /// The object that holds the bytes: for a manifest, the WAL object.
     pub path: Path,
-    /// What and where.
+    /// What and where. The block may hold batches outside of `base_offset..end_offset`; a reader skips them.
     pub entry: BlockEntry,
 }
 
 /// The index of all logs that this broker serves. Index blocks are read when needed and cached. Cheap to clone.
 #[derive(Clone)]
-pub struct ObjectIndex {
-    _store: Store,
+pub struct ObjectIndex(Arc<Inner>);
+
+struct Inner {
+    objects: Objects,
+    logs: RwLock<Logs>,
+}
+
+#[derive(Default)]
+struct Logs {
+    extents: BTreeMap<LogId, LogExtents>,
+    /// Logs deleted in this process's life; a commit in flight may still hold some of their batches.
+    removed: BTreeSet<LogId>,
 }
 
 impl ObjectIndex {
     /// Loads the index: every record, and the index blocks of shared segments and manifests, in parallel.
-    pub async fn load(_metadata: &Metadata, _store: Store) -> Result<Self, IndexError> {
-        todo!()
+    ///
+    /// Objects may hold batches of topics deleted long ago; drop those with [`ObjectIndex::retain`].
+    pub async fn load(metadata: &Metadata, store: Store) -> Result<Self, IndexError> {
+        Self::load_with(metadata, store, INDEX_CACHE_BYTES).await
     }
 
-    /// Takes in a commit of this broker. `shared` is the decoded index of the commit's shared segment.
-    pub fn add(&self, _commit: &Commit, _shared: Option<Arc<Index>>) {
-        todo!()
+    /// As [`ObjectIndex::load`], with a bound of `cache_bytes` bytes on the index blocks that are kept.
+    pub async fn load_with(metadata: &Metadata, store: Store, cache_bytes: u64) -> Result<Self, IndexError> {
+        let shared = metadata.shared_records().await?;
+        let logs = metadata.log_segment_records().await?;
+        Self::of_records(&shared, &logs, store, cache_bytes).await
+    }
+
+    async fn of_records(
+        shared: &[SharedRecord],
+        logs: &[LogSegmentRecord],
+        store: Store,
+        cache_bytes: u64,
+    ) -> Result<Self, IndexError> {
+        let objects = Objects::new(store, cache_bytes);
+        let memory = Budget::new("index_load", LOAD_BYTES);
+        // Collected first: with the closure inside, the stream would not be `Send` for every lifetime, nor the future.
+        let loads: Vec<_> = shared.iter().map(|record| load_shared(&objects, &memory, record)).collect();
+        let mut contents: Vec<_> = stream::iter(loads).buffered(PARALLEL_READS).try_collect().await?;
+        contents.extend(logs.iter().map(Contents::of_log));
+        let index = Self(Arc::new(Inner { objects, logs: RwLock::default() }));
+        index.take_in(contents);
+        Ok(index)
+    }
+
+    /// Takes in a commit of this broker, all of it at once as readers see it. `shared` is the decoded index of the commit's
+    /// shared segment. Taking in the same commit twice changes nothing.
+    ///
+    /// Panics where there is a shared segment without its index, or the other way round.
+    pub fn add(&self, commit: &Commit, shared: Option<Arc<Index>>) {
+        assert_eq!(commit.shared.is_some(), shared.is_some(), "a shared segment comes with its index");
+        let mut contents: Vec<_> = commit.logs.iter().map(Contents::of_log).collect();
+        if let Some((record, index)) = commit.shared.as_ref().zip(shared) {
+            contents.push(self.shared_contents(record, index));
+        }
+        self.take_in(contents);
     }
 
     /// Takes in what a take-over has adopted.
-    pub fn add_manifest(&self, _record: &crate::SharedRecord, _index: Arc<Index>) {
-        todo!()
+    pub fn add_manifest(&self, record: &SharedRecord, index: Arc<Index>) {
+        let contents = self.shared_contents(record, index);
+        self.take_in(vec![contents]);
     }
 
-    /// The end of what the index holds of `log`: 0 where nothing.
-    pub fn committed_end(&self, _log: LogId) -> Offset {
-        todo!()
+    fn shared_contents(&self, record: &SharedRecord, index: Arc<Index>) -> Contents {
+        let object = ObjectRef::of_shared(record);
+        let contents = Contents::of_shared(&object, &index);
+        self.0.objects.keep(&object, index);
+        contents
+    }
+
+    fn take_in(&self, contents: Vec<Contents>) {
+        let mut extents: Vec<_> = Vec::new();
+        let mut states: Vec<_> = Vec::new();
+        for object in contents {
+            extents.extend(object.extents);
+            states.extend(object.states);
+        }
+        // In rising order of offsets, almost every insertion is at a log's end.
+        extents.sort_by_key(|(log, extent)| (*log, extent.base, extent.object.id));
+        let mut logs = self.0.logs.write();
+        let Logs { extents: all, removed } = &mut *logs;
+        for (log, extent) in extents.into_iter().filter(|(log, _)| !removed.contains(log)) {
+            all.entry(log).or_default().insert(extent);
+        }
+        for (log, end, object) in states.into_iter().filter(|(log, ..)| !removed.contains(log)) {
+            all.entry(log).or_default().note_state(end, object);
+        }
+    }
+
+    /// The end of what the index holds of `log`: 0 where nothing. A state block counts too: it outlives the batches.
+    pub fn committed_end(&self, log: LogId) -> Offset {
+        self.0.logs.read().extents.get(&log).map(LogExtents::end).unwrap_or_default()
     }
 
     /// The extents of `log` in order. Adjacent, without overlap as a reader sees them.
-    pub fn extents(&self, _log: LogId) -> Vec<Extent> {
-        todo!()
+    pub fn extents(&self, log: LogId) -> Vec<Extent> {
+        self.extents_from(log, Offset(0))
     }
 
     /// The extent that holds `offset`, or the next one behind it.
-    pub fn extent_at(&self, _log: LogId, _offset: Offset) -> Option<Extent> {
-        todo!()
+    pub fn extent_at(&self, log: LogId, offset: Offset) -> Option<Extent> {
+        self.0.logs.read().extents.get(&log)?.from(offset).first().cloned()
     }
 
-    /// Blocks of `log` from the one that holds `offset` on, within one extent, until `max_bytes` are covered (at least one).
+    fn extents_from(&self, log: LogId, offset: Offset) -> Vec<Extent> {
+        let logs = self.0.logs.read();
+        logs.extents.get(&log).map(|extents| extents.from(offset).to_vec()).unwrap_or_default()
+    }
+
+    /// Blocks of `log` from the one that holds `offset` (or else the next one) on, within one extent, until `max_bytes` are
+    /// covered (at least one). None where the index holds nothing at or behind `offset`. Their batch entries are left out.
     pub async fn blocks_at(
         &self,
-        _log: LogId,
-        _offset: Offset,
-        _max_bytes: usize,
+        log: LogId,
+        offset: Offset,
+        max_bytes: usize,
     ) -> Result<Vec<BlockRef>, IndexError> {
-        todo!()
+        let Some(extent) = self.extent_at(log, offset) else { return Ok(Vec::new()) };
+        let index = self.0.objects.index(&extent.object).await?;
+        let mut covered = 0usize;
+        let blocks = extent.blocks_in(&index, log).filter(|block| block.end_offset > offset);
+        Ok(blocks
+            .take_while(|block| {
+                let wanted = covered == 0 || covered < max_bytes;
+                covered = covered.saturating_add(block.size as usize);
+                wanted
+            })
+            .map(|block| extent.block_ref(block, Vec::new()))
+            .collect())
     }
 
-    /// All block entries of `log` in one extent (for searches by timestamp).
-    pub async fn blocks_of(&self, _log: LogId, _extent: &Extent) -> Result<Vec<BlockRef>, IndexError> {
-        todo!()
+    /// All block entries of `log` in one extent, with their batch entries (for searches by timestamp).
+    pub async fn blocks_of(&self, log: LogId, extent: &Extent) -> Result<Vec<BlockRef>, IndexError> {
+        let index = self.0.objects.index(&extent.object).await?;
+        let block_ref = |block: &BlockEntry| extent.block_ref(block, block.batches.clone());
+        Ok(extent.blocks_in(&index, log).map(block_ref).collect())
     }
 
-    /// Aborted transactions that a reader of `[from, to)` needs: those with a marker at or behind `from`, until one's last
-    /// stable offset is at or behind `to`.
-    pub async fn aborted(
-        &self,
-        _log: LogId,
-        _from: Offset,
-        _to: Offset,
-    ) -> Result<Vec<AbortedTransaction>, IndexError> {
-        todo!()
+    /// Entries are exposed for checks in tests. A log segment has none in its index; there they are made from the batches.
+    pub async fn entries(&self, log: LogId, extent: &Extent) -> Result<Vec<BatchEntry>, IndexError> {
+        let index = self.0.objects.index(&extent.object).await?;
+        self.0.objects.entries(&index, log, extent).await
     }
 
-    /// The state of each log at its committed end: its newest state block and the batch entries behind it. Reads each object
-    /// once, however many of the logs it holds.
-    pub async fn states(&self, _logs: &[LogId]) -> Result<Vec<(LogId, LogState)>, IndexError> {
-        todo!()
+    /// Forgets a deleted log, now and in commits to come.
+    pub fn remove(&self, log: LogId) {
+        let mut logs = self.0.logs.write();
+        logs.extents.remove(&log);
+        logs.removed.insert(log);
     }
 
-    /// Forgets a deleted log.
-    pub fn remove(&self, _log: LogId) {
-        todo!()
-    }
-
-    /// Entries are exposed for checks in tests.
-    pub async fn entries(&self, _log: LogId, _extent: &Extent) -> Result<Vec<BatchEntry>, IndexError> {
-        todo!()
+    /// Forgets what the index holds of logs that `keep` says no to: those of topics deleted before the index was loaded.
+    pub fn retain(&self, mut keep: impl FnMut(LogId) -> bool) {
+        self.0.logs.write().extents.retain(|log, _| keep(*log));
     }
 }
+
+async fn load_shared(
+    objects: &Objects,
+    memory: &Budget,
+    record: &SharedRecord,
+) -> Result<Contents, IndexError> {
+    let object = ObjectRef::of_shared(record);
+    let _charge = memory.charge(record.shape.index_size as usize * DECODED_FACTOR).await;
+    let index = objects.index(&object).await?;
+    Ok(Contents::of_shared(&object, &index))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,23 @@
 //! The typed view of the key-value store: every transaction that Thalweg makes, each a method.
+//!
+//! **Unknown outcomes.** A transaction that got no answer may still be applied later. So every one of them is built to be
+//! harmless when late: it compares a value that never comes back once it was replaced (an incarnation's record, whose commit
+//! number or state moves with every write; a counter, which only rises; a start offset, which only rises). Reading back
+//! what it compares then shows one of three things: the old value (repeat the transaction: of the two attempts one can be
+//! applied), the value that it writes (done), or something else (it was not applied and never will be).
+//! Settings alone may come back to an earlier value, and a late change of settings may then be applied a second time.
+//!
+//! **What is drawn is never drawn twice.** Epochs and producer ids belong to the caller only when its transaction was
+//! *seen* to be applied; after an unknown outcome other numbers are drawn, and those are lost.
 
-use crate::*;
-use std::{collections::BTreeMap, sync::Arc};
+use crate::{
+    call::{Call, Outcome},
+    *,
+};
+use bytes::Bytes;
+use std::{fmt, sync::Arc};
 use thalweg_runtime::Runtime;
-use thalweg_segment::{BrokerEpoch, BrokerId, Incarnation, LogId, Offset, ProducerId, WalSequence};
+use thalweg_segment::{Incarnation, ProducerId};
 use uuid::Uuid;
 
 /// Why a change was not made.
@@ -40,189 +54,98 @@ pub enum MetadataError {
     },
 }
 
-/// What a flush adds to the object index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Commit {
-    /// The shared segment, if there is one.
-    pub shared: Option<SharedRecord>,
-    /// Log segments.
-    pub logs: Vec<LogSegmentRecord>,
-    /// The new trim point.
-    pub trim: WalSequence,
-    /// Whether this is the incarnation's last commit: everything is flushed, it writes no more.
-    pub close: bool,
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataErrorKind {
+    /// Try again later. A change may have been made, or may yet be.
+    Retry,
+    /// This incarnation, or this process, has lost its right to write. Stop.
+    Fenced,
+    /// Somebody else was first. Read again and decide anew.
+    Conflict,
+    /// There is no such thing.
+    NotFound,
+    /// A person must look.
+    Corrupt,
+}
+
+impl MetadataError {
+    /// What to do about it.
+    pub fn kind(&self) -> MetadataErrorKind {
+        match self {
+            Self::Store(KvError::Unavailable { .. }) => MetadataErrorKind::Retry,
+            Self::Store(KvError::Fenced { .. }) | Self::Fenced { .. } => MetadataErrorKind::Fenced,
+            Self::Store(KvError::Corrupt { .. }) => MetadataErrorKind::Corrupt,
+            Self::TopicExists { .. } | Self::Conflict { .. } => MetadataErrorKind::Conflict,
+            Self::NoSuchTopic { .. } => MetadataErrorKind::NotFound,
+        }
+    }
+
+    pub(crate) fn conflict(what: impl fmt::Display) -> Self {
+        Self::Conflict { what: what.to_string() }
+    }
 }
 
 /// Metadata, typed. Cheap to clone.
 #[derive(Clone)]
 pub struct Metadata {
-    _kv: Arc<dyn KeyValueStore>,
-    _runtime: Runtime,
+    pub(crate) kv: Arc<dyn KeyValueStore>,
+    pub(crate) runtime: Runtime,
 }
 
 impl Metadata {
-    /// The typed view of `kv`. Reads are repeated with back-off while the store is unavailable; transactions of unknown
-    /// outcome are resolved by reading back what they guard.
-    pub fn new(_kv: Arc<dyn KeyValueStore>, _runtime: Runtime) -> Self {
-        todo!()
+    /// The typed view of `kv`. Reads are repeated with back-off while the store is unavailable, transactions of unknown
+    /// outcome are resolved by reading back what they guard; both for half a minute, then the error is returned.
+    pub fn new(kv: Arc<dyn KeyValueStore>, runtime: Runtime) -> Self {
+        Self { kv, runtime }
+    }
+
+    pub(crate) fn call(&self) -> Call<'_> {
+        Call::new(self)
     }
 
     /// The cluster's id; the first caller's choice stays.
-    pub async fn cluster_id(&self, _candidate: Uuid) -> Result<Uuid, MetadataError> {
-        todo!()
+    pub async fn cluster_id(&self, candidate: Uuid) -> Result<Uuid, MetadataError> {
+        let key = Bytes::from_static(keys::CLUSTER);
+        let mut call = self.call();
+        loop {
+            if let Some(stored) = call.get(&key).await? {
+                return Ok(decode_uuid(&stored)?);
+            }
+            let choice = encode_uuid(candidate);
+            call.transact(Transaction::default().compare(key.clone(), None).put(key.clone(), choice)).await?;
+        }
     }
 
-    /// Begins a new life of `broker`: draws the next broker epoch and writes its record, state open.
-    pub async fn register(
-        &self,
-        _broker: BrokerId,
-        _window: u32,
-    ) -> Result<IncarnationRecord, MetadataError> {
-        todo!()
-    }
-
-    /// All incarnations whose WAL may still hold something: open or fencing.
-    pub async fn unrecovered(&self) -> Result<Vec<IncarnationRecord>, MetadataError> {
-        todo!()
-    }
-
-    /// One incarnation's record.
-    pub async fn incarnation(
-        &self,
-        _incarnation: Incarnation,
-    ) -> Result<Option<IncarnationRecord>, MetadataError> {
-        todo!()
-    }
-
-    /// Raises a record to `fencing(ballot)`, from open or a lower ballot. From here on its commits fail.
-    /// Returns the record as it then stands (W and trim point are read with the raise), or `Conflict` where a higher
-    /// ballot stands or it is recovered already.
-    pub async fn raise(
-        &self,
-        _incarnation: Incarnation,
-        _ballot: BrokerEpoch,
-    ) -> Result<IncarnationRecord, MetadataError> {
-        todo!()
-    }
-
-    /// Ends a take-over: compares the record with `fencing` (as [`Metadata::raise`] returned it), writes the manifest (none
-    /// where nothing was kept) into the object index and the state recovered.
-    pub async fn adopt(
-        &self,
-        _fencing: &IncarnationRecord,
-        _manifest: Option<SharedRecord>,
-    ) -> Result<(), MetadataError> {
-        todo!()
-    }
-
-    /// The next commit of an incarnation. Compares its whole record with `held` and returns the next one. A commit too
-    /// large for one transaction is split: segments first, the trim point (and close) in the last.
-    pub async fn commit(
-        &self,
-        _held: &IncarnationRecord,
-        _commit: Commit,
-    ) -> Result<IncarnationRecord, MetadataError> {
-        todo!()
-    }
-
-    /// Makes `record`'s incarnation the owner of all logs, with a new leader epoch. Its record must be open.
-    pub async fn take_ownership(&self, _record: &IncarnationRecord) -> Result<OwnerRecord, MetadataError> {
-        todo!()
-    }
-
-    /// Who owns the logs.
-    pub async fn owner(&self) -> Result<Option<OwnerRecord>, MetadataError> {
-        todo!()
+    /// Takes `count` producer ids that nobody else gets; returns the first.
+    pub async fn allocate_producer_ids(&self, count: u32) -> Result<ProducerId, MetadataError> {
+        let mut call = self.call();
+        loop {
+            let counter = call.counter(keys::PRODUCERS).await?;
+            let next = counter.value.checked_add(count.into()).and_then(|next| i64::try_from(next).ok());
+            next.ok_or_else(|| counter.exhausted())?;
+            if call.transact(counter.draw(Transaction::default(), count.into())?).await? == Outcome::Applied {
+                return Ok(ProducerId(counter.value as i64));
+            }
+        }
     }
 
     /// Every shared segment and manifest of the index.
     pub async fn shared_records(&self) -> Result<Vec<SharedRecord>, MetadataError> {
-        todo!()
+        let rows = self.call().scan(keys::SHARED).await?;
+        rows.iter().map(|(key, value)| Ok(SharedRecord::decode(keys::parse_shared(key)?, value)?)).collect()
     }
 
     /// Every log segment of the index.
     pub async fn log_segment_records(&self) -> Result<Vec<LogSegmentRecord>, MetadataError> {
-        todo!()
-    }
-
-    /// All topics.
-    pub async fn topics(&self) -> Result<Vec<TopicRecord>, MetadataError> {
-        todo!()
-    }
-
-    /// Creates a topic with new logs and a new id.
-    pub async fn create_topic(
-        &self,
-        _name: &str,
-        _partitions: u32,
-        _configs: BTreeMap<String, String>,
-    ) -> Result<TopicRecord, MetadataError> {
-        todo!()
-    }
-
-    /// Removes a topic (the one with `id`) with its log start offsets.
-    pub async fn delete_topic(&self, _name: &str, _id: Uuid) -> Result<(), MetadataError> {
-        todo!()
-    }
-
-    /// Adds partitions up to `count` to the topic that `held` describes.
-    pub async fn add_partitions(
-        &self,
-        _held: &TopicRecord,
-        _count: u32,
-    ) -> Result<TopicRecord, MetadataError> {
-        todo!()
-    }
-
-    /// Replaces the topic's settings.
-    pub async fn set_topic_configs(
-        &self,
-        _held: &TopicRecord,
-        _configs: BTreeMap<String, String>,
-    ) -> Result<TopicRecord, MetadataError> {
-        todo!()
-    }
-
-    /// Dynamic settings of one broker, or with none the default of all.
-    pub async fn broker_configs(
-        &self,
-        _broker: Option<BrokerId>,
-    ) -> Result<BTreeMap<String, String>, MetadataError> {
-        todo!()
-    }
-
-    /// Replaces them.
-    pub async fn set_broker_configs(
-        &self,
-        _broker: Option<BrokerId>,
-        _held: &BTreeMap<String, String>,
-        _configs: BTreeMap<String, String>,
-    ) -> Result<(), MetadataError> {
-        todo!()
-    }
-
-    /// Log start offsets that differ from 0.
-    pub async fn log_starts(&self) -> Result<BTreeMap<LogId, Offset>, MetadataError> {
-        todo!()
-    }
-
-    /// Moves a log's start offset up; guarded by the owner's record being open.
-    pub async fn set_log_start(
-        &self,
-        _held: Incarnation,
-        _log: LogId,
-        _start: Offset,
-    ) -> Result<(), MetadataError> {
-        todo!()
-    }
-
-    /// Takes `count` producer ids that nobody else gets; returns the first.
-    pub async fn allocate_producer_ids(&self, _count: u32) -> Result<ProducerId, MetadataError> {
-        todo!()
+        let rows = self.call().scan(keys::LOG_SEGMENT).await?;
+        rows.iter()
+            .map(|(key, value)| Ok(LogSegmentRecord::decode(keys::parse_log_segment(key)?, value)?))
+            .collect()
     }
 
     /// Ends the use of the store in good order.
     pub async fn close(&self) -> Result<(), MetadataError> {
-        todo!()
+        Ok(self.kv.close().await?)
     }
 }

@@ -17,6 +17,8 @@ pub const HEADER_LEN: usize = 61;
 /// Bytes that precede what the length field counts.
 const LENGTH_OVERHEAD: usize = 12;
 const CRC_START: usize = 21;
+/// The base sequence of a batch without sequence numbers.
+const NO_SEQUENCE: i32 = -1;
 
 /// What is wrong with bytes that should be a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +123,11 @@ impl Batch {
     pub fn with_charge(mut self, charge: Option<Charge>) -> Self {
         self.charge = charge;
         self
+    }
+
+    /// The charge that it keeps.
+    pub fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
     }
 
     /// The 61 bytes of the header.
@@ -234,7 +241,8 @@ impl Batch {
 
     /// What a control batch says; none for data, and for control records of a type that we don't know.
     fn marker(&self) -> Option<Marker> {
-        if self.attributes() & Attributes::CONTROL == 0 {
+        // A control batch is never compressed.
+        if self.attributes() & (Attributes::CONTROL | Attributes::COMPRESSION) != Attributes::CONTROL {
             return None;
         }
         Marker::parse(&self.records)
@@ -352,8 +360,12 @@ impl BatchEntry {
         self.base_offset.plus(i64::from(self.last_offset_delta) + 1)
     }
 
-    /// Sequence number of the last record; sequences wrap from `i32::MAX` to 0.
+    /// Sequence number of the last record, or -1 where the batch has none (offsets committed in a transaction have a
+    /// producer but no sequence); sequences wrap from `i32::MAX` to 0.
     pub fn last_sequence(&self) -> i32 {
+        if self.base_sequence == NO_SEQUENCE {
+            return NO_SEQUENCE;
+        }
         advance_sequence(self.base_sequence, self.last_offset_delta)
     }
 

@@ -1,22 +1,8 @@
 //! The index block: what an object holds, and where.
 
-use crate::{AbortedTransaction, BatchEntry, Incarnation, LogId, Offset};
-use bytes::Bytes;
-
-/// What an object is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A WAL object: batches of many logs, not (yet) in the object index.
-    Wal,
-    /// A flushed segment with batches of many logs.
-    Shared,
-    /// A flushed segment with batches of one log.
-    Log,
-    /// Stands at a WAL sequence so that its writer can't.
-    Fence,
-    /// What a recovery kept of a WAL: an index whose blocks lie in WAL objects; no data of its own.
-    Manifest,
-}
+use crate::{
+    AbortedTransaction, BatchEntry, Footer, FormatError, HEADER_LEN, Kind, LogId, OBJECT_HEADER_LEN, Offset,
+};
 
 /// A run of whole batches of one log, read as a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +11,8 @@ pub struct BlockEntry {
     pub log: LogId,
     /// Offset of the first record.
     pub base_offset: Offset,
-    /// Offset after the last record.
+    /// Offset after the last record. In a manifest the block may hold more batches than those in
+    /// `base_offset..end_offset`: what a recovery has left out. A reader skips them.
     pub end_offset: Offset,
     /// Records in it.
     pub record_count: u32,
@@ -43,6 +30,32 @@ pub struct BlockEntry {
     pub batches: Vec<BatchEntry>,
 }
 
+impl BlockEntry {
+    /// Where it ends in the object.
+    pub fn end_position(&self) -> u64 {
+        self.position + u64::from(self.size)
+    }
+
+    /// Whether the entry makes sense by itself: its batches follow one another within its offsets, nothing overflows.
+    pub(crate) fn is_sound(&self) -> bool {
+        let mut end = self.base_offset;
+        for batch in &self.batches {
+            if batch.base_offset < end || !batch.is_sound() {
+                return false;
+            }
+            end = batch.end_offset();
+        }
+        Offset(0) <= self.base_offset
+            && self.base_offset < self.end_offset
+            && end <= self.end_offset
+            && self.position.checked_add(u64::from(self.size)).is_some()
+    }
+
+    pub(crate) fn may_follow(&self, previous: &Self) -> bool {
+        previous.log < self.log || previous.log == self.log && previous.end_offset <= self.base_offset
+    }
+}
+
 /// Where a log's state block lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateEntry {
@@ -56,6 +69,13 @@ pub struct StateEntry {
     pub size: u32,
     /// CRC-32C of its bytes.
     pub crc: u32,
+}
+
+impl StateEntry {
+    /// Where it ends in the object.
+    pub fn end_position(&self) -> u64 {
+        self.position + u64::from(self.size)
+    }
 }
 
 /// A decoded index block: blocks and states sorted by log, then offset.
@@ -82,47 +102,64 @@ impl Index {
         self.states.binary_search_by_key(&log, |state| state.log).ok().map(|at| &self.states[at])
     }
 
-    /// The index block's bytes.
-    pub fn encode(&self) -> Bytes {
-        todo!()
+    /// The aborted transactions of `log`, in order of the marker.
+    pub fn aborted_of(&self, log: LogId) -> &[(LogId, AbortedTransaction)] {
+        let start = self.aborted.partition_point(|(of, _)| *of < log);
+        let end = self.aborted.partition_point(|(of, _)| *of <= log);
+        &self.aborted[start..end]
     }
 
-    /// Reads an index block. Lengths are checked before anything is allocated.
-    pub fn decode(_bytes: Bytes) -> Result<Self, crate::FormatError> {
-        todo!()
+    /// Checks what depends on the kind of object: that blocks lie behind one another between header, states and index, and
+    /// that there are none where there can't be.
+    pub(crate) fn check_places(&self, footer: &Footer) -> Result<(), FormatError> {
+        let logs = self.blocks.chunk_by(|a, b| a.log == b.log).count();
+        let fits = match footer.kind {
+            Kind::Manifest => self.states.is_empty() && footer.states_position == footer.index_position,
+            Kind::Fence => self.blocks.is_empty() && self.states.is_empty(),
+            Kind::Wal => self.states.is_empty(),
+            Kind::Log => logs <= 1,
+            Kind::Shared => true,
+        };
+        let in_place = footer.kind == Kind::Manifest || self.lies_within(footer);
+        if fits && in_place { Ok(()) } else { Err(FormatError::Malformed { what: "index block" }) }
+    }
+
+    fn lies_within(&self, footer: &Footer) -> bool {
+        let blocks = self.blocks.iter().map(|block| (block.position, block.end_position()));
+        let states = self.states.iter().map(|state| (state.position, state.end_position()));
+        self.blocks.iter().all(|block| block.object == 0)
+            && lie_within(blocks, OBJECT_HEADER_LEN as u64, footer.states_position)
+            && lie_within(states, footer.states_position, footer.index_position)
     }
 }
 
-/// The end of an object: who wrote it, where its index lies, checksums. Of fixed size, so that one suffix GET finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Footer {
-    /// What the object is for.
-    pub kind: Kind,
-    /// Who wrote it.
-    pub writer: Incarnation,
-    /// WAL sequence or segment number; for a fence, the sequence that it stands at.
-    pub number: u64,
-    /// Where the state blocks begin; they end where the index block begins.
-    pub states_position: u64,
-    /// Where the index block begins.
-    pub index_position: u64,
-    /// Its size in bytes.
-    pub index_size: u32,
-    /// CRC-32C of the index block. It holds the CRC of every other block, so it stands for the whole content.
-    pub index_crc: u32,
+/// Whether the ranges lie behind one another between `start` and `end`.
+fn lie_within(ranges: impl Iterator<Item = (u64, u64)>, start: u64, end: u64) -> bool {
+    let mut at = start;
+    for (from, to) in ranges {
+        if from < at || to > end {
+            return false;
+        }
+        at = to;
+    }
+    true
 }
 
-impl Footer {
-    /// Bytes of an encoded footer.
-    pub const LEN: usize = 64;
-
-    /// The footer's bytes, its own CRC and magic included.
-    pub fn encode(&self) -> [u8; Self::LEN] {
-        todo!()
+impl BatchEntry {
+    /// Whether its offsets are a range and its size is that of a batch.
+    pub(crate) fn is_sound(&self) -> bool {
+        let end = self.base_offset.0.checked_add(i64::from(self.last_offset_delta) + 1);
+        self.base_offset.0 >= 0
+            && self.last_offset_delta >= 0
+            && end.is_some()
+            && self.size as usize >= HEADER_LEN
     }
+}
 
-    /// Reads the last [`Footer::LEN`] bytes of an object.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, crate::FormatError> {
-        todo!()
+impl AbortedTransaction {
+    pub(crate) fn is_sound(&self) -> bool {
+        Offset(0) <= self.first_offset
+            && self.first_offset <= self.last_offset
+            && Offset(0) <= self.last_stable_offset
     }
 }

@@ -1,4 +1,5 @@
-//! Where objects lie in the bucket. A key starts with two spread-out characters, so that the store can partition by prefix.
+//! Where objects lie in the bucket. Two spread-out characters stand early in a key, so that the store can partition by
+//! prefix: those of a WAL come from its incarnation alone, so that one LIST finds it.
 //!
 //! ```text
 //! thalweg                                                    marker: cluster id and format level
@@ -7,7 +8,7 @@
 //! meta/…                                                     embedded metadata (SlateDB)
 //! ```
 
-use crate::{Incarnation, SegmentId, WalSequence};
+use crate::{BrokerEpoch, BrokerId, Incarnation, SegmentId, WalSequence};
 use object_store::path::Path;
 
 /// The marker object.
@@ -33,8 +34,7 @@ pub fn wal_path(incarnation: Incarnation, sequence: WalSequence) -> Path {
 
 /// Reads the sequence off a WAL object's key.
 pub fn wal_sequence(path: &Path) -> Option<WalSequence> {
-    let name = path.filename()?;
-    (name.len() == 20).then(|| name.parse().ok().map(WalSequence))?
+    padded(path.filename()?).map(WalSequence)
 }
 
 /// One flushed segment or manifest.
@@ -46,6 +46,24 @@ pub fn segment_path(id: SegmentId) -> Path {
         epoch.0,
         id.number
     ))
+}
+
+/// Reads the name off a segment's or manifest's key.
+pub fn segment_id(path: &Path) -> Option<SegmentId> {
+    let parts: Vec<_> = path.parts().collect();
+    let [.., broker, epoch, number] = &parts[..] else { return None };
+    let incarnation = Incarnation {
+        broker: BrokerId(broker.as_ref().parse().ok()?),
+        epoch: BrokerEpoch(padded(epoch.as_ref())?),
+    };
+    let id = SegmentId { incarnation, number: padded(number.as_ref())? };
+    (segment_path(id) == *path).then_some(id)
+}
+
+/// Reads a number of 20 digits.
+fn padded(name: &str) -> Option<u64> {
+    let digits = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { name.parse().ok() } else { None }
 }
 
 /// Two hexadecimal digits that look random.

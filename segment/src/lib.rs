@@ -6,15 +6,23 @@
 #![allow(clippy::todo)]
 
 mod batch;
+mod codec;
+mod footer;
 mod ids;
 mod index;
+mod index_codec;
 mod keys;
+mod payload;
 mod reader;
 mod state;
+mod state_codec;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod writer;
 
 pub use batch::*;
+pub use footer::*;
 pub use ids::*;
 pub use index::*;
 pub use keys::*;

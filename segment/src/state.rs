@@ -73,7 +73,8 @@ pub struct AbortedTransaction {
 impl LogState {
     /// Takes in the next batch of the log. Returns the transaction that it aborts, if it does.
     ///
-    /// Panics where the batch does not continue from `end`: a hole in a log is never folded over.
+    /// Panics where the batch begins before `end`. It may begin behind it: compaction leaves holes. Whether a hole may be
+    /// there is for the caller to know; a gap in a write-ahead log is never to be folded over.
     pub fn apply(&mut self, entry: &BatchEntry) -> Option<AbortedTransaction> {
         assert!(
             entry.base_offset >= self.end,
@@ -89,18 +90,17 @@ impl LogState {
         if entry.is_control() { self.apply_marker(entry) } else { self.apply_data(entry) }
     }
 
-    /// Notes that `epoch` owns the log from `start` on, if it is newer than the last.
+    /// Notes that `epoch` owns the log from `start` on, if it is newer than the last; -1 means none.
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
-        match self.leader_epochs.last() {
-            Some((last, _)) if *last >= epoch => {}
-            _ => {
-                // An epoch that wrote nothing leaves no trace: its successor starts at the same offset.
-                while self.leader_epochs.last().is_some_and(|(_, first)| *first >= start) {
-                    self.leader_epochs.pop();
-                }
-                self.leader_epochs.push((epoch, start));
-            }
+        let newest = self.leader_epochs.last().map_or(LeaderEpoch(-1), |(newest, _)| *newest);
+        if epoch <= newest {
+            return;
         }
+        // An epoch that wrote nothing leaves no trace: its successor starts at the same offset.
+        while self.leader_epochs.last().is_some_and(|(_, first)| *first >= start) {
+            self.leader_epochs.pop();
+        }
+        self.leader_epochs.push((epoch, start));
     }
 
     fn apply_data(&mut self, entry: &BatchEntry) -> Option<AbortedTransaction> {

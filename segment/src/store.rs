@@ -1,13 +1,48 @@
 //! The object store as the rest of Thalweg sees it: attempts that are counted, bounded in time and told apart by outcome.
+//!
+//! ```text
+//! Store        repeats reads and idempotent writes; maps errors to what can be done about them   (this file, error)
+//!   Counted    counts, times and bounds each request, by purpose                                 (counted, multipart, metrics)
+//!     client   S3, local directory or memory, its own retries off                                (open, credentials)
+//! ```
+//!
+//! A conditional creation is never repeated here: after an attempt whose outcome is unknown, only the caller can tell its own
+//! object from another's. Time is `tokio::time`'s throughout.
 
-use bytes::Bytes;
-use futures::stream::BoxStream;
-use object_store::{ObjectMeta, ObjectStore, PutPayload, path::Path};
-use std::{sync::Arc, time::Duration};
+mod check;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod counted;
+mod credentials;
+mod error;
+mod marker;
+mod metrics;
+mod multipart;
+mod open;
+mod sweep;
+
+pub use check::{CheckError, Operation, check};
+pub use error::{ErrorKind, Outcome, StoreError};
+pub use marker::{FORMAT_LEVEL, MarkerError, open_marker};
+pub use metrics::{Method, RequestCounts};
+pub use open::{ObjectStoreConfig, OpenError, open};
+pub use sweep::sweep_staged;
+
+use bytes::{Bytes, BytesMut};
+use counted::{Counted, Meter, within};
+use error::{Fault, is_unsatisfiable_range};
+use futures::{StreamExt, TryStreamExt, stream};
+use metrics::Metrics;
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions,
+    PutPayload, path::Path,
+};
+use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 use thalweg_runtime::Runtime;
+use tokio::time::{Instant, sleep};
 
 /// What a request was for: the label by which requests are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// WAL objects.
     Wal,
@@ -27,60 +62,30 @@ pub enum Purpose {
     Check,
 }
 
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is no such object.
-    #[error("{path} does not exist")]
-    NotFound {
-        /// Its key.
-        path: Path,
-    },
-    /// A conditional PUT lost, or met another that is in progress (S3's 412 and 409).
-    #[error("{path} already exists, or is being created")]
-    AlreadyExists {
-        /// Its key.
-        path: Path,
-    },
-    /// Throttled, 5xx, timed out, connection lost. A write may or may not have happened.
-    #[error("{path}: {source}")]
-    Unavailable {
-        /// Its key.
-        path: Path,
-        /// What the client says.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Repeating will not help: no permission, no such bucket, malformed request.
-    #[error("{path}: {source}")]
-    Rejected {
-        /// Its key.
-        path: Path,
-        /// What the client says.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Wal,
+        Self::Hedge,
+        Self::Recovery,
+        Self::Flush,
+        Self::Fetch,
+        Self::Metadata,
+        Self::Cleanup,
+        Self::Check,
+    ];
 
-/// What a caller can do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Try again later.
-    Retry,
-    /// Nothing is there.
-    NotFound,
-    /// Somebody else was first.
-    Conflict,
-    /// A person must look.
-    Rejected,
-}
-
-impl StoreError {
-    /// What to do about it.
-    pub fn kind(&self) -> ErrorKind {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::AlreadyExists { .. } => ErrorKind::Conflict,
-            Self::Unavailable { .. } => ErrorKind::Retry,
-            Self::Rejected { .. } => ErrorKind::Rejected,
+            Self::Wal => "wal",
+            Self::Hedge => "hedge",
+            Self::Recovery => "recovery",
+            Self::Flush => "flush",
+            Self::Fetch => "fetch",
+            Self::Metadata => "metadata",
+            Self::Cleanup => "cleanup",
+            Self::Check => "check",
         }
     }
 }
@@ -100,84 +105,262 @@ pub struct Patience {
 
 /// An object store below one prefix. Cheap to clone.
 #[derive(Clone)]
-pub struct Store {
-    _inner: Arc<dyn ObjectStore>,
-    _runtime: Runtime,
-    _patience: Patience,
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    objects: Arc<dyn ObjectStore>,
+    runtime: Runtime,
+    patience: Patience,
+    metrics: Metrics,
 }
 
 impl Store {
     /// Wraps a client whose own retries are off.
-    pub fn new(_inner: Arc<dyn ObjectStore>, _runtime: Runtime, _patience: Patience) -> Self {
-        todo!()
+    pub fn new(objects: Arc<dyn ObjectStore>, runtime: Runtime, patience: Patience) -> Self {
+        Self(Arc::new(Inner { objects, runtime, patience, metrics: Metrics::new() }))
     }
 
-    /// Counts and times every request in `registry` from now on.
-    pub fn with_metrics(self, _registry: &mut prometheus_client::registry::Registry) -> Self {
-        todo!()
+    /// Shows the counts and times of all requests, of clones too, in `registry`. Once per registry.
+    pub fn with_metrics(self, registry: &mut prometheus_client::registry::Registry) -> Self {
+        self.0.metrics.register(registry);
+        self
     }
 
-    /// The counted client underneath, for SlateDB.
-    pub fn client(&self, _purpose: Purpose) -> Arc<dyn ObjectStore> {
-        todo!()
+    /// How many requests were made until now.
+    pub fn requests(&self) -> RequestCounts {
+        self.0.metrics.counts()
+    }
+
+    /// The counted client underneath, for SlateDB. Its attempts are bounded in time, and not repeated.
+    pub fn client(&self, purpose: Purpose) -> Arc<dyn ObjectStore> {
+        Arc::new(self.counted(purpose))
+    }
+
+    fn counted(&self, purpose: Purpose) -> Counted {
+        let meter = Meter { metrics: self.0.metrics.clone(), purpose, bound: self.0.patience.attempt };
+        Counted { inner: self.0.objects.clone(), meter }
     }
 
     /// One attempt to create `path` (`If-None-Match: *`), not repeated. After `Unavailable` the object may exist or come
     /// to exist at any later time.
     pub async fn create_once(
         &self,
-        _path: &Path,
-        _payload: PutPayload,
-        _purpose: Purpose,
+        path: &Path,
+        payload: PutPayload,
+        purpose: Purpose,
     ) -> Result<(), StoreError> {
-        todo!()
+        match self.counted(purpose).put_opts(path, payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreError::of_create(path, error)),
+        }
     }
 
     /// Writes `path`, whose content is the same each time it is written. Repeated within the patience.
-    pub async fn put(&self, _path: &Path, _payload: PutPayload, _purpose: Purpose) -> Result<(), StoreError> {
-        todo!()
+    pub async fn put(&self, path: &Path, payload: PutPayload, purpose: Purpose) -> Result<(), StoreError> {
+        let client = self.counted(purpose);
+        self.repeat(|| async {
+            match client.put_opts(path, payload.clone(), PutOptions::default()).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(StoreError::of_overwrite(path, error)),
+            }
+        })
+        .await
     }
 
     /// Reads a whole object. Repeated within the patience, as all reads are.
-    pub async fn get(&self, _path: &Path, _purpose: Purpose) -> Result<Bytes, StoreError> {
-        todo!()
+    pub async fn get(&self, path: &Path, purpose: Purpose) -> Result<Bytes, StoreError> {
+        let read = self.read(path, None, purpose).await?;
+        Ok(read.bytes)
     }
 
-    /// Reads a half-open range of bytes.
+    /// Reads a half-open range of bytes. One that does not lie within the object is `Rejected`; an empty one is not asked for.
     pub async fn get_range(
         &self,
-        _path: &Path,
-        _range: std::ops::Range<u64>,
-        _purpose: Purpose,
+        path: &Path,
+        range: Range<u64>,
+        purpose: Purpose,
     ) -> Result<Bytes, StoreError> {
-        todo!()
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let read = self.read(path, Some(GetRange::Bounded(range.clone())), purpose).await?;
+        if read.range != range {
+            let fault = Fault::BeyondEnd { asked: range, size: read.size };
+            return Err(StoreError::of_read(path, fault.into()));
+        }
+        Ok(read.bytes)
     }
 
     /// Reads the last `bytes` bytes (the whole object where it is smaller), and the object's size.
     pub async fn get_suffix(
         &self,
-        _path: &Path,
-        _bytes: u64,
-        _purpose: Purpose,
+        path: &Path,
+        bytes: u64,
+        purpose: Purpose,
     ) -> Result<(Bytes, u64), StoreError> {
-        todo!()
+        let read = self.read(path, Some(GetRange::Suffix(bytes)), purpose).await?;
+        Ok((read.bytes, read.size))
     }
 
-    /// Lists all objects below `prefix` whose key is at or after `from`, in key order.
+    /// Lists all objects below `prefix` whose key is at or after `from`, in key order. The whole answer is held in memory, about
+    /// 200 bytes for each object; the time for one attempt applies to each page of 1,000 keys.
     pub async fn list(
         &self,
-        _prefix: &Path,
-        _from: Option<&Path>,
-        _purpose: Purpose,
+        prefix: &Path,
+        from: Option<&Path>,
+        purpose: Purpose,
     ) -> Result<Vec<ObjectMeta>, StoreError> {
-        todo!()
+        let client = self.counted(purpose);
+        let mut objects = self
+            .repeat(|| async {
+                let listing = match from.and_then(just_before) {
+                    Some(offset) => client.list_with_offset(Some(prefix), &offset),
+                    None => client.list(Some(prefix)),
+                };
+                listing.try_collect::<Vec<_>>().await.map_err(|error| StoreError::of_read(prefix, error))
+            })
+            .await?;
+        objects.retain(|object| from.is_none_or(|from| object.location >= *from));
+        // Local directories and S3 Express list in no order.
+        objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        Ok(objects)
     }
 
-    /// Deletes objects; one that doesn't exist is no error.
-    pub async fn delete(&self, _paths: Vec<Path>, _purpose: Purpose) -> Result<(), StoreError> {
-        todo!()
+    /// Deletes objects; one that doesn't exist is no error. Repeated within the patience for each 1,000 of them.
+    pub async fn delete(&self, paths: Vec<Path>, purpose: Purpose) -> Result<(), StoreError> {
+        let client = self.counted(purpose);
+        for paths in paths.chunks(DELETED_AT_ONCE) {
+            self.repeat(|| delete_all(&client, paths)).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, path: &Path, range: Option<GetRange>, purpose: Purpose) -> Result<Read, StoreError> {
+        let client = self.counted(purpose);
+        self.repeat(|| async {
+            // The client bounds the answer and its body; this also bounds the reading of a local file.
+            let deadline = Instant::now() + self.0.patience.attempt;
+            let read = within(deadline, read(&client, path, range.clone())).await;
+            read.map_err(|error| StoreError::of_read(path, error))
+        })
+        .await
+    }
+
+    /// Repeats what is unavailable, until the patience is at its end.
+    async fn repeat<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let Patience { total, mut backoff, max_backoff, .. } = self.0.patience;
+        let deadline = Instant::now() + total;
+        loop {
+            let error = match attempt().await {
+                Err(error) if error.kind() == ErrorKind::Retry => error,
+                ended => return ended,
+            };
+            let wait = self.0.runtime.random().jitter(backoff);
+            if Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::warn!(%error, wait_ms = wait.as_millis(), "a request to the object store is repeated");
+            sleep(wait).await;
+            backoff = (backoff * 2).min(max_backoff);
+        }
     }
 }
 
-#[expect(dead_code, reason = "placeholder for the list stream type")]
-type ListStream = BoxStream<'static, Result<ObjectMeta, object_store::Error>>;
+/// S3 deletes this many objects with one request.
+const DELETED_AT_ONCE: usize = 1000;
+
+/// An object, or a part of it.
+struct Read {
+    bytes: Bytes,
+    range: Range<u64>,
+    size: u64,
+}
+
+async fn read(client: &Counted, path: &Path, range: Option<GetRange>) -> object_store::Result<Read> {
+    let suffix = matches!(range, Some(GetRange::Suffix(_)));
+    if matches!(range, Some(GetRange::Suffix(0))) {
+        return read_nothing(client, path).await;
+    }
+    match client.get_opts(path, GetOptions::new().with_range(range)).await {
+        Ok(answer) => collect(answer).await,
+        // The last bytes of an object of none: a range that S3 refuses.
+        Err(error) if suffix && is_unsatisfiable_range(&error) => match read_nothing(client, path).await? {
+            empty @ Read { size: 0, .. } => Ok(empty),
+            _ => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// No bytes of the object, and its size.
+async fn read_nothing(client: &Counted, path: &Path) -> object_store::Result<Read> {
+    let size = client.get_opts(path, GetOptions::new().with_head(true)).await?.meta.size;
+    Ok(Read { bytes: Bytes::new(), range: size..size, size })
+}
+
+async fn collect(answer: GetResult) -> object_store::Result<Read> {
+    let (range, size) = (answer.range.clone(), answer.meta.size);
+    let expected = range.end - range.start;
+    let bytes = match answer.payload {
+        GetResultPayload::Stream(body) => collect_body(body, expected).await?,
+        _ => answer.bytes().await?,
+    };
+    let got = bytes.len() as u64;
+    if got != expected {
+        return Err(Fault::Truncated { expected, got }.into());
+    }
+    Ok(Read { bytes, range, size })
+}
+
+/// Memory that is taken for a body on the word of the store alone; the rest as it arrives.
+const TRUSTED_LENGTH: u64 = 64 << 20;
+
+/// The body as one slice, copied only where it came in several.
+async fn collect_body(
+    mut body: stream::BoxStream<'static, object_store::Result<Bytes>>,
+    expected: u64,
+) -> object_store::Result<Bytes> {
+    let first = body.try_next().await?.unwrap_or_default();
+    let Some(second) = body.try_next().await? else { return Ok(first) };
+    let capacity = usize::try_from(expected.min(TRUSTED_LENGTH)).unwrap_or(0);
+    let mut all = BytesMut::with_capacity(capacity.max(first.len() + second.len()));
+    all.extend_from_slice(&first);
+    all.extend_from_slice(&second);
+    while let Some(chunk) = body.try_next().await? {
+        all.extend_from_slice(&chunk);
+        if all.len() as u64 > expected {
+            break;
+        }
+    }
+    Ok(all.freeze())
+}
+
+async fn delete_all(client: &Counted, paths: &[Path]) -> Result<(), StoreError> {
+    let paths: Vec<_> = paths.iter().cloned().map(Ok).collect();
+    let Some(Ok(first)) = paths.first() else { return Ok(()) };
+    let first = first.clone();
+    let mut deleted = client.delete_stream(stream::iter(paths).boxed());
+    let mut failed = None;
+    // One that fails must not keep the others from being deleted, so the stream is read to its end.
+    while let Some(result) = deleted.next().await {
+        match result {
+            Err(error) if Outcome::of(&error) != Outcome::NotFound => failed = failed.or(Some(error)),
+            _ => {}
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(StoreError::of_overwrite(&first, error)))
+}
+
+/// A key somewhat before `from`, since the client lists what comes *after* a key. The few keys between are dropped later.
+fn just_before(from: &Path) -> Option<Path> {
+    let mut key = from.to_string();
+    key.pop();
+    let key = Path::parse(&key).ok()?;
+    (!key.as_ref().is_empty()).then_some(key)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,47 @@
 //! Take-over of a dead incarnation: fence its WAL, keep what continues, adopt it by reference.
+//!
+//! 1. Raise its record: from then on its commits fail, so its trim point and the committed ends of its logs are final.
+//! 2. LIST its WAL; read what is there; fill the rest with fences until nothing can become durable in it any more (`fencing.rs`).
+//! 3. Keep what continues the committed end of each log that it still owns (`continuity.rs`).
+//! 4. Write a manifest that points at the kept blocks, and adopt it in one transaction.
+//!
+//! Any number of recoverers may do this at once and die anywhere: fences and objects are written once, whoever reads them
+//! comes to the same log, and the one whose ballot stands adopts it. Memory: the index blocks of one WAL, whose size is
+//! bounded by its flush.
 
-use std::{collections::BTreeMap, sync::Arc};
-use thalweg_metadata::{IncarnationRecord, Metadata, MetadataError, SharedRecord};
+use crate::{
+    continuity::{self, Objects, Overlap, OwnedLog, Run},
+    fencing::{Fencing, Filled},
+    mutation::{Mutation, mutated},
+};
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use thalweg_metadata::{IncarnationRecord, IndexError, Metadata, MetadataError, ObjectShape, SharedRecord};
 use thalweg_runtime::Runtime;
-use thalweg_segment::{Incarnation, Index, LeaderEpoch, LogId, Offset, ReadError, Store, StoreError};
+use thalweg_segment::{
+    BlockEntry, Encoded, ErrorKind, Footer, FormatError, Incarnation, Index, Kind, LogId, Offset, Purpose,
+    ReadError, SegmentId, SegmentWriter, Store, StoreError, WalSequence, check_block, read_index,
+    segment_path, wal_path, wal_prefix, wal_sequence,
+};
+use tokio::time::Instant;
+
+/// Requests that a take-over has under way.
+const CONCURRENCY: usize = 64;
+/// First and longest wait before a request is repeated.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 /// What a recoverer must know of the logs of the dead incarnation.
+#[async_trait]
 pub trait Logs: Send + Sync {
-    /// The log's committed end in the object index and its current leader epoch, if the dead incarnation still owns it.
-    fn owned(&self, log: LogId) -> Option<(Offset, LeaderEpoch)>;
+    /// Those of `logs` that the dead incarnation still owns. Asked once, after its record was raised: the answer must be
+    /// read then, since what was read before may lack its last commits.
+    async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError>;
 }
 
 /// What a take-over has done.
@@ -16,7 +49,7 @@ pub trait Logs: Send + Sync {
 pub struct Recovered {
     /// The manifest that the object index now has; none where nothing was kept.
     pub manifest: Option<(SharedRecord, Arc<Index>)>,
-    /// Each log that the WAL held something of, and its recovered end.
+    /// Each log that the WAL held something of and the dead incarnation still owned, and its recovered end.
     pub ends: BTreeMap<LogId, Offset>,
     /// WAL objects that were read.
     pub objects: usize,
@@ -33,6 +66,9 @@ pub enum RecoveryError {
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The committed ends of the logs could not be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// An object of the WAL can't be read. It is not a gap: its logs must not be opened without it.
     #[error("the write-ahead log of {incarnation} can't be read: {source}")]
     Unreadable {
@@ -41,16 +77,276 @@ pub enum RecoveryError {
         /// Why.
         source: ReadError,
     },
+    /// Objects of the WAL contradict one another or the object index.
+    #[error("the write-ahead log of {incarnation} contradicts itself: {source}")]
+    Contradictory {
+        /// Whose.
+        incarnation: Incarnation,
+        /// Where.
+        source: Overlap,
+    },
 }
 
 /// Takes over `dead` in the name of `recoverer` (an open incarnation). Safe to repeat, and to run in several brokers at once.
+///
+/// While the object store is out of reach it goes on trying; drop the future to give up.
 pub async fn take_over(
-    _runtime: &Runtime,
-    _store: &Store,
-    _metadata: &Metadata,
-    _dead: Incarnation,
-    _recoverer: &IncarnationRecord,
-    _logs: &dyn Logs,
+    runtime: &Runtime,
+    store: &Store,
+    metadata: &Metadata,
+    dead: Incarnation,
+    recoverer: &IncarnationRecord,
+    logs: &dyn Logs,
 ) -> Result<Recovered, RecoveryError> {
-    todo!()
+    let began = Instant::now();
+    let recoverer = recoverer.incarnation;
+    let raised = metadata.raise(dead, recoverer.epoch).await?;
+    tracing::info!(%dead, %recoverer, trim = %raised.trim, window = raised.window, "taking over a write-ahead log");
+    let takeover = TakeOver { runtime, store, dead, recoverer };
+    let (objects, fences) = takeover.complete_log(&raised).await?;
+    let fenced = began.elapsed();
+    let mut owned = logs.owned(&continuity::logs_of(&objects)).await?;
+    misplace_ends(&mut owned);
+    let kept = continuity::keep(&objects, &owned)
+        .map_err(|source| RecoveryError::Contradictory { incarnation: dead, source })?;
+    let manifest = takeover.write_manifest(&kept.runs).await?;
+    metadata.adopt(&raised, manifest.as_ref().map(|(record, _)| *record)).await?;
+    let (objects, ends) = (objects.len(), kept.ends);
+    tracing::info!(%dead, objects, fences, logs = ends.len(), blocks = kept.runs.len(), ?fenced, took = ?began.elapsed(), "took over a write-ahead log");
+    Ok(Recovered { manifest, ends, objects, fences })
+}
+
+/// Does nothing, but for a deliberate fault.
+fn misplace_ends(owned: &mut BTreeMap<LogId, OwnedLog>) {
+    if mutated(Mutation::WrongBaseOffset) {
+        owned.values_mut().for_each(|log| log.committed_end = log.committed_end.plus(1));
+    }
+}
+
+/// What stands at a sequence.
+enum Standing {
+    Data(Index),
+    Fence,
+}
+
+/// One take-over's means.
+struct TakeOver<'a> {
+    runtime: &'a Runtime,
+    store: &'a Store,
+    dead: Incarnation,
+    recoverer: Incarnation,
+}
+
+impl TakeOver<'_> {
+    /// Reads the log and fences it. Returns the indexes of its data objects, and the number of fences.
+    async fn complete_log(&self, raised: &IncarnationRecord) -> Result<(Objects, usize), RecoveryError> {
+        let mut fencing = Fencing::new(raised.trim, raised.window, self.list(raised.trim).await?);
+        let mut objects = Objects::new();
+        loop {
+            let wanted = fencing.wanted();
+            if wanted.is_empty() {
+                return Ok((objects, fencing.fences()));
+            }
+            for (sequence, standing) in self.settle_all(wanted, &fencing).await? {
+                match standing {
+                    Standing::Fence => fencing.fill(sequence, Filled::Fence),
+                    Standing::Data(index) => {
+                        fencing.fill(sequence, Filled::Data);
+                        objects.insert(sequence, index);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn list(&self, trim: WalSequence) -> Result<Vec<WalSequence>, RecoveryError> {
+        let mut retry = Retry::new(self.runtime);
+        loop {
+            let from = wal_path(self.dead, trim);
+            match self.store.list(&wal_prefix(self.dead), Some(&from), Purpose::Recovery).await {
+                Ok(found) => {
+                    return Ok(found.iter().filter_map(|meta| wal_sequence(&meta.location)).collect());
+                }
+                Err(error) => retry.after(error).await?,
+            }
+        }
+    }
+
+    async fn settle_all(
+        &self,
+        wanted: Vec<WalSequence>,
+        fencing: &Fencing,
+    ) -> Result<Vec<(WalSequence, Standing)>, RecoveryError> {
+        stream::iter(wanted)
+            .map(|sequence| async move {
+                Ok((sequence, self.settle(sequence, fencing.is_listed(sequence)).await?))
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    /// Finds out what stands at `sequence` for ever, after creating a fence there where nothing does.
+    async fn settle(&self, sequence: WalSequence, listed: bool) -> Result<Standing, RecoveryError> {
+        let path = wal_path(self.dead, sequence);
+        let fence = SegmentWriter::index_only(Kind::Fence, self.recoverer, sequence.0, Index::default());
+        match self.create_or_read(&path, &fence, listed).await? {
+            None => Ok(Standing::Fence),
+            Some((footer, index)) => self.standing(&path, sequence, footer, index),
+        }
+    }
+
+    fn standing(
+        &self,
+        path: &Path,
+        sequence: WalSequence,
+        footer: Footer,
+        index: Index,
+    ) -> Result<Standing, RecoveryError> {
+        match footer.kind {
+            Kind::Fence if footer.number == sequence.0 => Ok(Standing::Fence),
+            Kind::Wal if footer.number == sequence.0 && footer.writer == self.dead => {
+                Ok(Standing::Data(index))
+            }
+            _ => Err(self.malformed(path, "WAL object: its footer names another")),
+        }
+    }
+
+    /// Creates `path` (none), or reads what stands there. An answer that was lost, or "another write is in progress", says
+    /// nothing: only an object that was read, or a create that was confirmed, ends this.
+    async fn create_or_read(
+        &self,
+        path: &Path,
+        object: &Encoded,
+        listed: bool,
+    ) -> Result<Option<(Footer, Index)>, RecoveryError> {
+        let mut retry = Retry::new(self.runtime);
+        let mut read_first = listed;
+        loop {
+            if !std::mem::take(&mut read_first) {
+                match self.store.create_once(path, object.payload.clone(), Purpose::Recovery).await {
+                    Ok(()) => return Ok(None),
+                    Err(error) if error.kind() == ErrorKind::Conflict => {}
+                    Err(error) => {
+                        retry.after(error).await?;
+                        continue;
+                    }
+                }
+            }
+            match read_index(self.store, path).await {
+                Ok(found) => return Ok(Some(found)),
+                Err(ReadError::Store(error)) if error.kind() == ErrorKind::NotFound => retry.wait().await,
+                Err(ReadError::Store(error)) => {
+                    retry.after(error).await?;
+                    read_first = true;
+                }
+                Err(source) => return Err(self.unreadable(source)),
+            }
+        }
+    }
+
+    /// Writes the manifest of `runs`; none where there are none.
+    async fn write_manifest(
+        &self,
+        runs: &[Run<'_>],
+    ) -> Result<Option<(SharedRecord, Arc<Index>)>, RecoveryError> {
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        // Collected first: with the closure inside, the stream would not be `Send` for every lifetime, nor the future.
+        let entries: Vec<_> = runs.iter().map(|run| self.manifest_entry(run)).collect();
+        let mut blocks: Vec<_> = stream::iter(entries).buffer_unordered(CONCURRENCY).try_collect().await?;
+        blocks.sort_by_key(|block: &BlockEntry| (block.log, block.base_offset));
+        let index = Index { blocks, ..Index::default() };
+        let mut attempt = 0;
+        loop {
+            let id = SegmentId { incarnation: self.recoverer, number: manifest_number(self.dead, attempt) };
+            let manifest =
+                SegmentWriter::index_only(Kind::Manifest, self.recoverer, id.number, index.clone());
+            match self.create_or_read(&segment_path(id), &manifest, false).await? {
+                Some((footer, _)) if footer != manifest.footer => attempt += 1,
+                _ => return Ok(Some((shared_record(id, &manifest, self.dead), Arc::new(index)))),
+            }
+        }
+    }
+
+    /// The entry of a kept run. Where that is not a whole block its checksum is computed from its bytes (rare: the block at
+    /// the committed end of its log).
+    async fn manifest_entry(&self, run: &Run<'_>) -> Result<BlockEntry, RecoveryError> {
+        if run.is_whole() {
+            return Ok(run.whole_entry());
+        }
+        let path = wal_path(self.dead, run.sequence);
+        let range =
+            run.bytes().ok_or_else(|| self.malformed(&path, "index: batches are larger than their block"))?;
+        let bytes = self.read_block(&path, run.block).await?;
+        check_block(&bytes, run.block)
+            .map_err(|source| self.unreadable(ReadError::Format { path: path.clone(), source }))?;
+        let crc = crc32c::crc32c(&bytes[range.clone()]);
+        Ok(run.cut_entry(range, crc))
+    }
+
+    async fn read_block(&self, path: &Path, block: &BlockEntry) -> Result<bytes::Bytes, RecoveryError> {
+        let mut retry = Retry::new(self.runtime);
+        let range = block.position..block.position + u64::from(block.size);
+        loop {
+            match self.store.get_range(path, range.clone(), Purpose::Recovery).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => retry.after(error).await?,
+            }
+        }
+    }
+
+    fn malformed(&self, path: &Path, what: &'static str) -> RecoveryError {
+        self.unreadable(ReadError::Format { path: path.clone(), source: FormatError::Malformed { what } })
+    }
+
+    fn unreadable(&self, source: ReadError) -> RecoveryError {
+        tracing::error!(dead = %self.dead, error = %source, "a write-ahead log can't be read; its logs stay closed");
+        RecoveryError::Unreadable { incarnation: self.dead, source }
+    }
+}
+
+/// Where a manifest stands in the object index.
+fn shared_record(id: SegmentId, manifest: &Encoded, dead: Incarnation) -> SharedRecord {
+    let shape = ObjectShape {
+        size: manifest.size,
+        index_position: manifest.footer.index_position,
+        index_size: manifest.footer.index_size,
+    };
+    SharedRecord { id, shape, adopts: Some(dead) }
+}
+
+/// The number of the manifest that a recoverer writes for `dead`: no flush gets as far. `attempt` tells repetitions with
+/// another outcome apart (a topic was deleted in between), so that a late PUT of the first can't replace the second.
+fn manifest_number(dead: Incarnation, attempt: u64) -> u64 {
+    assert!(dead.epoch.0 < 1 << 48 && attempt < 1 << 15, "epochs and attempts are small counters");
+    1 << 63 | attempt << 48 | dead.epoch.0
+}
+
+/// Waits between repetitions, longer each time.
+struct Retry<'a> {
+    runtime: &'a Runtime,
+    next: Duration,
+}
+
+impl<'a> Retry<'a> {
+    fn new(runtime: &'a Runtime) -> Self {
+        Self { runtime, next: BACKOFF.0 }
+    }
+
+    /// Waits where repeating may help after `error`; else returns it.
+    async fn after(&mut self, error: StoreError) -> Result<(), RecoveryError> {
+        if error.kind() != ErrorKind::Retry {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "recovery repeats a request");
+        self.wait().await;
+        Ok(())
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.runtime.random().jitter(self.next)).await;
+        self.next = (self.next * 2).min(BACKOFF.1);
+    }
 }

@@ -1,0 +1,224 @@
+//! Checks of a produced batch, as Kafka's ProduceRequest, UnifiedLog and LogValidator make them, with their error codes.
+
+use crate::settings::{TargetCompression, TimestampType, TopicSettings};
+use bytes::Bytes;
+use thalweg_protocol::{
+    BatchFacts, Compression, CompressionError, ErrorCode, Rules, ValidationError, compress, decompress, renumber,
+    validate_batch, validate_records,
+};
+use thalweg_runtime::Runtime;
+use thalweg_segment::{Attributes, Batch, BatchError, HEADER_LEN};
+
+/// First version of Produce that may carry zstd.
+const ZSTD: i16 = 7;
+/// Batches larger than this are checked on the computing threads.
+const COMPUTE_ABOVE: usize = 256 * 1024;
+
+/// A batch that may be appended.
+pub struct Checked {
+    /// The batch, with the broker's timestamps and compression where the topic asks for them.
+    pub batch: Batch,
+    /// The append time, for topics whose records carry it.
+    pub append_time: Option<i64>,
+}
+
+/// Why a batch was refused: Kafka's code, a sentence, and the records that are at fault (KIP-467).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Kafka's error code.
+    pub code: ErrorCode,
+    /// What is wrong, for people.
+    pub message: Option<String>,
+    /// Index in the batch and message of each record at fault.
+    pub records: Vec<(i32, String)>,
+}
+
+impl Refusal {
+    /// A refusal of the batch as a whole.
+    pub fn new(code: ErrorCode, message: &str) -> Self {
+        Self { code, message: Some(message.to_owned()), records: Vec::new() }
+    }
+
+    fn invalid(message: impl Into<String>) -> Self {
+        Self { code: ErrorCode::InvalidRecord, message: Some(message.into()), records: Vec::new() }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: None, records: Vec::new() }
+    }
+}
+
+impl From<BatchError> for Refusal {
+    fn from(error: BatchError) -> Self {
+        let code = match error {
+            BatchError::BadCrc { .. } | BatchError::Truncated { .. } | BatchError::BadLength(_) => {
+                ErrorCode::CorruptMessage
+            }
+            BatchError::BadMagic(_) | BatchError::BadOffsets { .. } => ErrorCode::InvalidRecord,
+        };
+        Self::new(code, &error.to_string())
+    }
+}
+
+/// Checks the records of one partition of a Produce request of version `version`.
+pub async fn check_batch(
+    runtime: &Runtime,
+    version: i16,
+    records: Bytes,
+    settings: &TopicSettings,
+) -> Result<Checked, Refusal> {
+    let batch = single_batch(version, records)?;
+    let now = runtime.now_ms();
+    if batch.len() <= COMPUTE_ABOVE && !needs_decompression(&batch, settings, now) {
+        return check_content(batch, settings, now);
+    }
+    let settings = settings.clone();
+    runtime.compute(move || check_content(batch, &settings, now)).await
+}
+
+/// A request carries exactly one batch a partition.
+fn single_batch(version: i16, mut records: Bytes) -> Result<Batch, Refusal> {
+    if records.is_empty() {
+        return Err(Refusal::invalid("a Produce request must have one record batch per partition"));
+    }
+    let batch = Batch::split_from(&mut records)?;
+    if codec_of(&batch)? == Compression::Zstd && version < ZSTD {
+        let message = format!("Produce requests with version {version} are not allowed to use ZStandard compression");
+        return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, &message));
+    }
+    match records.is_empty() {
+        true => Ok(batch),
+        false => Err(Refusal::invalid("a Produce request must have exactly one record batch per partition")),
+    }
+}
+
+fn codec_of(batch: &Batch) -> Result<Compression, Refusal> {
+    let id = batch.attributes() & Attributes::COMPRESSION;
+    Compression::of_attributes(id).ok_or_else(|| Refusal::invalid(format!("unknown compression codec {id}")))
+}
+
+fn check_content(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result<Checked, Refusal> {
+    check_size(batch.len(), settings)?;
+    batch.verify_crc()?;
+    check_header(&batch)?;
+    batch = check_records(batch, settings, now)?;
+    check_size(batch.len(), settings)?;
+    let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(now);
+    if let Some(now) = append_time {
+        batch.stamp_append_time(now);
+    }
+    Ok(Checked { batch, append_time })
+}
+
+fn check_size(size: usize, settings: &TopicSettings) -> Result<(), Refusal> {
+    if size <= settings.max_message_bytes {
+        return Ok(());
+    }
+    let max = settings.max_message_bytes;
+    Err(Refusal::new(ErrorCode::MessageTooLarge, &format!("a batch of {size} bytes exceeds the maximum of {max}")))
+}
+
+fn check_header(batch: &Batch) -> Result<(), Refusal> {
+    if batch.base_offset().0 != 0 {
+        return Err(Refusal::invalid(format!("the base offset should be 0, but is {}", batch.base_offset())));
+    }
+    validate_batch(&facts(batch)).map_err(|error| Refusal::from(&error))?;
+    if batch.attributes() & Attributes::TRANSACTIONAL != 0 {
+        return Err(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not supported yet"));
+    }
+    if batch.producer_id().is_some() && batch.producer_epoch() < 0 {
+        return Err(Refusal::invalid("a batch of an idempotent producer must have an epoch"));
+    }
+    Ok(())
+}
+
+fn facts(batch: &Batch) -> BatchFacts {
+    BatchFacts {
+        last_offset_delta: batch.last_offset_delta(),
+        record_count: batch.record_count(),
+        base_timestamp: batch.base_timestamp(),
+        append_time: batch.attributes() & Attributes::APPEND_TIME != 0,
+        control: batch.attributes() & Attributes::CONTROL != 0,
+        producer_id: batch.producer_id().0,
+        base_sequence: batch.base_sequence(),
+    }
+}
+
+/// Whether the records of a compressed batch must be seen: they stay opaque unless the topic's settings need them.
+fn needs_decompression(batch: &Batch, settings: &TopicSettings, now: i64) -> bool {
+    let compressed = batch.attributes() & Attributes::COMPRESSION != 0;
+    compressed && (settings.compact || timestamps_in_doubt(batch, settings, now)) || recompressed(batch, settings).is_some()
+}
+
+/// Whether the header alone shows that all timestamps are within the topic's bounds.
+fn timestamps_in_doubt(batch: &Batch, settings: &TopicSettings, now: i64) -> bool {
+    settings.timestamp_type == TimestampType::CreateTime
+        && (settings.timestamp_before_max_ms != i64::MAX
+            || batch.max_timestamp().saturating_sub(now) > settings.timestamp_after_max_ms)
+}
+
+/// The codec and level that the topic wants, where they are not the batch's.
+fn recompressed(batch: &Batch, settings: &TopicSettings) -> Option<(Compression, Option<i32>)> {
+    match settings.compression {
+        TargetCompression::Codec { id, level } if id != batch.attributes() & Attributes::COMPRESSION => {
+            Some((Compression::of_attributes(id)?, level))
+        }
+        _ => None,
+    }
+}
+
+/// Looks at the records as far as needed: always where they are not compressed, else only for the topic's settings.
+fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result<Batch, Refusal> {
+    let codec = codec_of(&batch)?;
+    if codec != Compression::None && !needs_decompression(&batch, settings, now) {
+        return Ok(batch);
+    }
+    let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))?;
+    let rules = Rules {
+        now_ms: now,
+        create_time: settings.timestamp_type == TimestampType::CreateTime,
+        before_max_ms: settings.timestamp_before_max_ms,
+        after_max_ms: settings.timestamp_after_max_ms,
+        keys_required: settings.compact,
+    };
+    let found = validate_records(&facts(&batch), &plain, &rules).map_err(|error| Refusal::from(&error))?;
+    let target = recompressed(&batch, settings);
+    if target.is_some() || !found.consecutive {
+        let (codec, level) = target.unwrap_or((codec, None));
+        let plain = match found.consecutive {
+            true => plain,
+            false => renumber(&plain, batch.record_count()).map_err(|error| Refusal::invalid(error.to_string()))?.into(),
+        };
+        batch = recompress(&batch, codec, level, &plain)?;
+    }
+    if rules.create_time && found.max_timestamp != batch.max_timestamp() {
+        batch.set_max_timestamp(found.max_timestamp);
+    }
+    Ok(batch)
+}
+
+/// A batch may not unpack to more than this: a few kilobytes can claim gigabytes.
+pub(super) const DECOMPRESSED_MAX: usize = 256 * 1024 * 1024;
+
+fn recompress(batch: &Batch, codec: Compression, level: Option<i32>, plain: &Bytes) -> Result<Batch, Refusal> {
+    let records = compress(codec, level, plain).map_err(|error| Refusal::from(&error))?;
+    let mut head: [u8; HEADER_LEN] = *batch.head();
+    let attributes = batch.attributes() & !Attributes::COMPRESSION | codec.bits();
+    head[21..23].copy_from_slice(&attributes.to_be_bytes());
+    Ok(Batch::assemble(head, records))
+}
+
+impl From<&ValidationError> for Refusal {
+    fn from(error: &ValidationError) -> Self {
+        let records = error.rejections().iter().map(|rejection| (rejection.index, rejection.rule.to_string()));
+        Self { code: error.code(), message: Some(error.to_string()), records: records.collect() }
+    }
+}
+
+impl From<&CompressionError> for Refusal {
+    fn from(error: &CompressionError) -> Self {
+        Self::new(ErrorCode::CorruptMessage, &error.to_string())
+    }
+}

@@ -1,0 +1,41 @@
+//! DescribeCluster: the brokers and the cluster's id (KIP-700).
+
+use super::Handlers;
+use crate::context::RequestContext;
+use thalweg_protocol::{ErrorCode, messages::*};
+
+use describe_cluster_response::DescribeClusterBroker;
+
+/// The kind of endpoints that a client of brokers wants; 2 would be controllers.
+const BROKERS: i8 = 1;
+
+impl Handlers {
+    pub(super) fn describe_cluster(
+        &self,
+        context: &RequestContext,
+        request: &DescribeClusterRequest,
+    ) -> DescribeClusterResponse {
+        let response = DescribeClusterResponse::default()
+            .with_cluster_authorized_operations(i32::MIN)
+            .with_endpoint_type(BROKERS)
+            .with_controller_id((-1).into());
+        if request.endpoint_type != BROKERS {
+            let message = "The given endpoint type is not served by a broker.";
+            let response = response.with_error_code(ErrorCode::MismatchedEndpointType.code());
+            return response.with_error_message(Some(StrBytes::from_static_str(message)));
+        }
+        let settings = &self.broker.settings;
+        let broker = self.endpoint(context).map(|endpoint| {
+            DescribeClusterBroker::default()
+                .with_broker_id(settings.broker.0.into())
+                .with_host(StrBytes::from_string(endpoint.host.clone()))
+                .with_port(i32::from(endpoint.port))
+                .with_rack(settings.rack.clone().map(StrBytes::from_string))
+        });
+        response
+            .with_error_message(None)
+            .with_cluster_id(self.cluster_id())
+            .with_controller_id(settings.broker.0.into())
+            .with_brokers(broker.into_iter().collect())
+    }
+}

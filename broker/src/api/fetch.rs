@@ -1,0 +1,305 @@
+//! Fetch: finds what the session wants, reads it, waits for more where there is too little.
+
+use super::{Answer, Handlers};
+use crate::{
+    context::{Operation, QuotaKind, RequestContext},
+    fetch_sessions::{SessionError, Wanted},
+    partition::{Closed, Log, LogView},
+    topics::Topic,
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use thalweg_protocol::{ErrorCode, messages::*};
+use thalweg_runtime::Charge;
+use thalweg_segment::{LeaderEpoch, LogId, Offset};
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+/// First version with sessions.
+const SESSIONS: i16 = 7;
+/// First version that names topics by id.
+const TOPIC_IDS: i16 = 13;
+
+/// What a whole request asks for.
+struct Demand {
+    max_bytes: usize,
+    committed_only: bool,
+    deadline: Instant,
+    min_bytes: usize,
+}
+
+/// One round of reading all partitions.
+#[derive(Default)]
+struct Round {
+    partitions: Vec<FetchedPartition>,
+    held: Vec<Charge>,
+    bytes: usize,
+    /// An error, or a divergence, is answered at once.
+    urgent: bool,
+}
+
+impl Handlers {
+    pub(super) async fn fetch(&self, context: &RequestContext, version: i16, request: FetchRequest) -> Answer {
+        let demand = self.demand(version, &request);
+        let by_ids = version >= TOPIC_IDS;
+        let session = if version >= SESSIONS { (request.session_id, request.session_epoch) } else { (0, -1) };
+        let (wanted, forgotten) = partitions_of(request);
+        let fresh = (self.broker.runtime.random().u64() >> 33) as i32;
+        let resolved = match self.broker.sessions.resolve(session, by_ids, wanted, forgotten, fresh) {
+            Ok(resolved) => resolved,
+            Err(error) => return session_error(error).into(),
+        };
+        let targets = self.targets(context, by_ids, &resolved.wanted);
+        let round = self.read_until_enough(&targets, &resolved.wanted, &demand).await;
+        let throttle = self.quotas.record(context, QuotaKind::Fetch, round.bytes as u64);
+        let fetched = resolved.wanted.iter().zip(round.partitions);
+        let topics = group(fetched.filter(|(wanted, partition)| {
+            let news = self.broker.sessions.told(
+                resolved.id,
+                wanted,
+                partition.high_watermark,
+                partition.log_start_offset,
+                !partition.records.is_empty(),
+            );
+            !resolved.incremental || news || partition.error_code != 0 || partition.diverging_epoch.is_some()
+        }));
+        let response = FetchResponse {
+            throttle_time_ms: i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX),
+            session_id: resolved.id,
+            topics,
+            ..FetchResponse::default()
+        };
+        Answer { response: Some(response.into()), held: round.held, close: None }
+    }
+
+    fn demand(&self, version: i16, request: &FetchRequest) -> Demand {
+        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0);
+        let limit = self.broker.dynamic().fetch_max_bytes;
+        let max_bytes = if version >= 3 { max_bytes.min(limit) } else { limit };
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        Demand {
+            max_bytes,
+            committed_only: request.isolation_level == 1,
+            deadline: Instant::now() + wait,
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        }
+    }
+
+    /// The log of each wanted partition, or why it can't be read.
+    fn targets(
+        &self,
+        context: &RequestContext,
+        by_ids: bool,
+        wanted: &[Wanted],
+    ) -> Vec<Result<Arc<Log>, ErrorCode>> {
+        let mut last: Option<(String, Uuid, Result<Arc<Topic>, ErrorCode>)> = None;
+        let mut targets = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let same = last.as_ref().is_some_and(|(name, id, _)| *name == wanted.topic && *id == wanted.topic_id);
+            if !same {
+                let topic = self.fetch_topic(context, by_ids, wanted);
+                last = Some((wanted.topic.clone(), wanted.topic_id, topic));
+            }
+            let topic = last.as_ref().map_or(Err(ErrorCode::UnknownServerError), |(_, _, topic)| topic.clone());
+            targets.push(topic.and_then(|topic| {
+                topic.log(wanted.partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)
+            }));
+        }
+        targets
+    }
+
+    fn fetch_topic(
+        &self,
+        context: &RequestContext,
+        by_ids: bool,
+        wanted: &Wanted,
+    ) -> Result<Arc<Topic>, ErrorCode> {
+        let topics = &self.broker.topics;
+        let topic = match by_ids {
+            true => topics.by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)?,
+            false => topics.by_name(&wanted.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?,
+        };
+        match self.allows_topic(context, Operation::Read, topic.name()) {
+            true => Ok(topic),
+            false => Err(ErrorCode::TopicAuthorizationFailed),
+        }
+    }
+
+    /// Reads in rounds: again whenever one of the logs has news, until there is enough, an error, or no time left.
+    async fn read_until_enough(
+        &self,
+        targets: &[Result<Arc<Log>, ErrorCode>],
+        wanted: &[Wanted],
+        demand: &Demand,
+    ) -> Round {
+        let news = Arc::new(Notify::new());
+        let logs: BTreeSet<LogId> = targets.iter().flatten().map(|log| log.id()).collect();
+        let waits = demand.min_bytes > 0 && !logs.is_empty() && Instant::now() < demand.deadline;
+        if waits {
+            // Before the read, so that nothing that becomes durable after it is missed.
+            targets.iter().flatten().for_each(|log| log.watch(&news));
+        }
+        loop {
+            let round = self.read_round(targets, wanted, demand).await;
+            if !waits || round.urgent || round.bytes >= demand.min_bytes {
+                return round;
+            }
+            drop(round);
+            if tokio::time::timeout_at(demand.deadline, news.notified()).await.is_err() {
+                return self.read_round(targets, wanted, demand).await;
+            }
+        }
+    }
+
+    async fn read_round(
+        &self,
+        targets: &[Result<Arc<Log>, ErrorCode>],
+        wanted: &[Wanted],
+        demand: &Demand,
+    ) -> Round {
+        let mut round = Round::default();
+        for (target, wanted) in targets.iter().zip(wanted) {
+            let partition = match target {
+                Ok(log) => self.read_partition(log, wanted, demand, &mut round).await,
+                Err(code) => Err(*code),
+            };
+            let partition = partition.unwrap_or_else(|code| FetchedPartition {
+                error_code: code.code(),
+                ..FetchedPartition::default()
+            });
+            round.urgent |= partition.error_code != 0 || partition.diverging_epoch.is_some();
+            round.partitions.push(FetchedPartition { partition_index: wanted.partition, ..partition });
+        }
+        round
+    }
+
+    async fn read_partition(
+        &self,
+        log: &Log,
+        wanted: &Wanted,
+        demand: &Demand,
+        round: &mut Round,
+    ) -> Result<FetchedPartition, ErrorCode> {
+        check_epoch(log, wanted.current_leader_epoch)?;
+        let view = log.view();
+        let mut partition = described(&view);
+        if let Some(diverging) = diverging_epoch(log, wanted) {
+            partition.diverging_epoch = Some(diverging);
+            return Ok(partition);
+        }
+        if wanted.offset < view.start || wanted.offset > view.end {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        let limit = if demand.committed_only { view.last_stable } else { view.high_watermark };
+        let left = demand.max_bytes.saturating_sub(round.bytes);
+        let max_bytes = left.min(usize::try_from(wanted.max_bytes).unwrap_or(0));
+        // The first batch of a response is returned however large, so that a consumer can always go on (KIP-74).
+        let at_least_one = round.bytes == 0;
+        if max_bytes == 0 && !at_least_one {
+            return Ok(partition);
+        }
+        let slices = self.broker.read(log, wanted.offset, limit, max_bytes, at_least_one).await;
+        let slices = slices.map_err(|error| read_error(log, &error))?;
+        if slices.len > 0 {
+            let Some(charge) = self.charge_response(slices.len, at_least_one).await else { return Ok(partition) };
+            round.bytes += slices.len;
+            round.held.push(charge);
+            round.held.extend(slices.held);
+            partition.records = slices.chunks;
+        }
+        if demand.committed_only {
+            partition.aborted_transactions = Some(Vec::new());
+        }
+        Ok(partition)
+    }
+
+    /// Charges data for a client to take. A response that holds some already does not wait for room for more.
+    async fn charge_response(&self, bytes: usize, first: bool) -> Option<Charge> {
+        let budget = &self.broker.budgets.responses;
+        if first { Some(budget.charge(bytes).await) } else { budget.try_charge(bytes) }
+    }
+}
+
+fn described(view: &LogView) -> FetchedPartition {
+    FetchedPartition {
+        high_watermark: view.high_watermark.0,
+        last_stable_offset: view.last_stable.0,
+        log_start_offset: view.start.0,
+        ..FetchedPartition::default()
+    }
+}
+
+/// Compares the leader epoch that a client knows with the log's (KIP-320).
+pub(super) fn check_epoch(log: &Log, known: i32) -> Result<(), ErrorCode> {
+    match log.closed() {
+        Some(Closed::NotOwner) => return Err(ErrorCode::NotLeaderOrFollower),
+        Some(Closed::Deleted) => return Err(ErrorCode::UnknownTopicOrPartition),
+        None => {}
+    }
+    match LeaderEpoch(known) {
+        LeaderEpoch(-1) => Ok(()),
+        known if known < log.leader_epoch() => Err(ErrorCode::FencedLeaderEpoch),
+        known if known > log.leader_epoch() => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// Where the reader's history parts from the log's, if it says what it has read (KIP-595).
+fn diverging_epoch(log: &Log, wanted: &Wanted) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let (epoch, end) = log.end_of_epoch(LeaderEpoch(wanted.last_fetched_epoch)).unwrap_or((LeaderEpoch(-1), Offset(-1)));
+    let diverges = epoch.0 < wanted.last_fetched_epoch || end < wanted.offset;
+    diverges.then(|| EpochEndOffset::default().with_epoch(epoch.0).with_end_offset(end.0))
+}
+
+fn read_error(log: &Log, error: &thalweg_metadata::IndexError) -> ErrorCode {
+    tracing::warn!(log = %log.id(), %error, "could not read");
+    ErrorCode::KafkaStorageError
+}
+
+fn partitions_of(request: FetchRequest) -> (Vec<Wanted>, Vec<(String, Uuid, i32)>) {
+    let wanted = request.topics.into_iter().flat_map(|topic| {
+        let (name, id) = (topic.topic.to_string(), topic.topic_id);
+        topic.partitions.into_iter().map(move |partition| Wanted {
+            topic: name.clone(),
+            topic_id: id,
+            partition: partition.partition,
+            current_leader_epoch: partition.current_leader_epoch,
+            offset: Offset(partition.fetch_offset),
+            last_fetched_epoch: partition.last_fetched_epoch,
+            max_bytes: partition.partition_max_bytes,
+        })
+    });
+    let wanted = wanted.collect();
+    let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
+        let (name, id) = (topic.topic.to_string(), topic.topic_id);
+        topic.partitions.into_iter().map(move |partition| (name.clone(), id, partition))
+    });
+    (wanted, forgotten.collect())
+}
+
+/// Partitions of the same topic that follow each other make one entry.
+fn group<'a>(fetched: impl Iterator<Item = (&'a Wanted, FetchedPartition)>) -> Vec<FetchTopic> {
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for (wanted, partition) in fetched {
+        let same = topics.last().is_some_and(|topic: &FetchTopic| {
+            topic.topic_id == wanted.topic_id && *topic.name.0 == *wanted.topic
+        });
+        if !same {
+            let name = TopicName(StrBytes::from_string(wanted.topic.clone()));
+            topics.push(FetchTopic { name, topic_id: wanted.topic_id, partitions: Vec::new() });
+        }
+        topics.last_mut().expect("one was just added").partitions.push(partition);
+    }
+    topics
+}
+
+fn session_error(error: SessionError) -> FetchResponse {
+    let code = match error {
+        SessionError::NotFound => ErrorCode::FetchSessionIdNotFound,
+        SessionError::InvalidEpoch => ErrorCode::InvalidFetchSessionEpoch,
+        SessionError::TopicIds => ErrorCode::FetchSessionTopicIdError,
+    };
+    FetchResponse { error_code: code.code(), ..FetchResponse::default() }
+}

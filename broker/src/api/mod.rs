@@ -1,0 +1,222 @@
+//! The requests of Kafka's protocol: one file for each, decode → authorize → execute → respond.
+
+mod batch_check;
+mod configs;
+mod delete_records;
+mod describe_cluster;
+mod describe_topic_partitions;
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+mod topic_admin;
+
+use crate::{
+    broker::Broker,
+    config::{Config, Resolved},
+    context::{Authorizer, Operation, Quotas, RequestContext, Resource},
+    net::{Class, Frame, Peer, Reply, Rope, Service},
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use thalweg_protocol::{ApiKey, ErrorCode, FEATURES, Request, RequestHeader, Response, messages::*};
+use thalweg_runtime::Charge;
+
+/// What a handler works with.
+#[derive(Clone)]
+pub struct Handlers {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The settings as the start gave them.
+    pub config: Arc<Config>,
+    /// What AlterConfigs has stored over them.
+    pub resolved: Arc<RwLock<Resolved>>,
+    /// Who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Who is held back.
+    pub quotas: Arc<dyn Quotas>,
+}
+
+/// A response, and the memory that it keeps alive.
+#[derive(Debug)]
+pub struct Answer {
+    /// The message; none where the client wants none.
+    pub response: Option<Response>,
+    /// Charges of what its slices point into.
+    pub held: Vec<Charge>,
+    /// Set where the connection must close, because the client can't be told of an error otherwise (acks=0).
+    pub close: Option<String>,
+}
+
+impl<T: Into<Response>> From<T> for Answer {
+    fn from(response: T) -> Self {
+        Self { response: Some(response.into()), held: Vec::new(), close: None }
+    }
+}
+
+/// A request that was taken in: its effect has its place in the order, its answer comes.
+pub type Later = BoxFuture<'static, Answer>;
+
+impl Handlers {
+    /// Whether the caller may do `operation` to the topic called `name`.
+    fn allows_topic(&self, context: &RequestContext, operation: Operation, name: &str) -> bool {
+        self.authorizer.allows(context, operation, Resource::Topic(name))
+    }
+
+    /// Takes a request in.
+    pub async fn handle(
+        &self,
+        context: RequestContext,
+        header: &RequestHeader,
+        request: Request,
+        charge: Charge,
+    ) -> Later {
+        let version = header.api_version;
+        match request {
+            Request::Produce(request) => self.produce(context, version, request, charge).await,
+            request => {
+                let handlers = self.clone();
+                let header = header.clone();
+                Box::pin(async move {
+                    let answer = handlers.answer(&context, &header, request).await;
+                    drop(charge);
+                    answer
+                })
+            }
+        }
+    }
+
+    async fn answer(&self, context: &RequestContext, header: &RequestHeader, request: Request) -> Answer {
+        let version = header.api_version;
+        match request {
+            Request::Produce(_) => unreachable!("Produce is taken in by `handle`"),
+            Request::Fetch(request) => self.fetch(context, version, request).await,
+            Request::Metadata(request) => self.metadata(context, version, request).await.into(),
+            Request::ApiVersions(request) => self.api_versions(header, &request).into(),
+            Request::InitProducerId(request) => self.init_producer_id(context, request).await.into(),
+            Request::FindCoordinator(request) => self.find_coordinator(version, request).into(),
+            Request::CreateTopics(request) => self.create_topics(context, request).await.into(),
+            Request::DeleteTopics(request) => self.delete_topics(context, request).await.into(),
+            Request::CreatePartitions(request) => self.create_partitions(context, request).await.into(),
+            Request::ListOffsets(request) => self.list_offsets(context, version, request).await.into(),
+            Request::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(context, request).into(),
+            Request::DeleteRecords(request) => self.delete_records(context, request).await.into(),
+            Request::DescribeCluster(request) => self.describe_cluster(context, &request).into(),
+            Request::DescribeTopicPartitions(request) => self.describe_topic_partitions(context, request).into(),
+            Request::DescribeConfigs(request) => self.describe_configs(context, request).into(),
+            Request::AlterConfigs(request) => self.alter_configs(context, request).await.into(),
+            Request::IncrementalAlterConfigs(request) => {
+                self.incremental_alter_configs(context, request).await.into()
+            }
+        }
+    }
+
+    /// Versions and features (KIP-35, KIP-511, KIP-584).
+    fn api_versions(&self, header: &RequestHeader, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+        let version = header.api_version;
+        let response = thalweg_protocol::api_versions_response(version, FEATURES, 0);
+        if !header.is_served() {
+            return response.with_error_code(ErrorCode::UnsupportedVersion.code());
+        }
+        if version >= 3 && !(is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version)) {
+            return ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
+        }
+        response
+    }
+
+    /// Until there are coordinators, says so in Kafka's way: a retriable error with a message.
+    fn find_coordinator(&self, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+        let code = ErrorCode::CoordinatorNotAvailable.code();
+        let message = Some(StrBytes::from_static_str("Consumer groups and transactions are not supported yet"));
+        let nobody = -1;
+        if version < 4 {
+            let response = FindCoordinatorResponse::default().with_error_code(code).with_node_id(nobody.into());
+            return response.with_error_message(message).with_port(-1);
+        }
+        let coordinators = request.coordinator_keys.into_iter().map(|key| {
+            let coordinator = find_coordinator_response::Coordinator::default().with_key(key);
+            let coordinator = coordinator.with_node_id(nobody.into()).with_port(-1).with_error_code(code);
+            coordinator.with_error_message(message.clone())
+        });
+        FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+    }
+}
+
+/// As Kafka's ApiVersionsRequest checks the name and version of the client's software (KIP-511).
+fn is_software_name(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    outer(text.as_bytes().first()) && outer(text.as_bytes().last()) && text.bytes().all(inner)
+}
+
+impl Service for Handlers {
+    fn class(&self, api_key: i16) -> (Class, &'static str) {
+        match ApiKey::from_key(api_key) {
+            Some(ApiKey::Produce) => (Class::Produce, ApiKey::Produce.name()),
+            Some(api) => (Class::Other, api.name()),
+            None => (Class::Other, "unknown"),
+        }
+    }
+
+    fn serve<'a>(&'a self, peer: &'a Peer, frame: Frame) -> BoxFuture<'a, BoxFuture<'static, Reply>> {
+        Box::pin(async move {
+            match self.take_in(peer, frame).await {
+                Ok((header, later)) => reply(header, later),
+                Err(reason) => Box::pin(std::future::ready(Reply::Close(reason))),
+            }
+        })
+    }
+}
+
+impl Handlers {
+    async fn take_in(&self, peer: &Peer, frame: Frame) -> Result<(RequestHeader, Later), String> {
+        let (header, body) = thalweg_protocol::decode_header(&frame.bytes).map_err(|error| error.to_string())?;
+        let body = frame.bytes.slice(body..);
+        let decoded = self.charge_decoding(&header, &body).await?;
+        let request = thalweg_protocol::decode_body(&header, body).map_err(|error| error.to_string())?;
+        let client_id = Some(&header.client_id).filter(|id| !id.is_empty());
+        let context = RequestContext {
+            principal: peer.principal.clone(),
+            listener: peer.listener.clone(),
+            client_id: client_id.map(|id| id.as_str().into()),
+            client: peer.address,
+        };
+        let later = self.handle(context, &header, request, frame.charge).await;
+        if frame.class == Class::Produce {
+            // What is left of it waits for its PUT, which must not take memory from requests that wait for none.
+            return Ok((header, later));
+        }
+        Ok((header, Box::pin(async move { (later.await, decoded).0 })))
+    }
+
+    /// Charges what the decoded request will take beyond its bytes.
+    async fn charge_decoding(&self, header: &RequestHeader, body: &Bytes) -> Result<Charge, String> {
+        let bytes = header.measure(body).map_err(|error| error.to_string())?;
+        let budget = &self.broker.budgets.requests;
+        if bytes > budget.capacity() {
+            return Err(format!("a request that takes {bytes} bytes to decode, more than requests may take in all"));
+        }
+        Ok(budget.charge(bytes).await)
+    }
+}
+
+fn reply(header: RequestHeader, later: Later) -> BoxFuture<'static, Reply> {
+    Box::pin(async move {
+        let answer = later.await;
+        if let Some(reason) = answer.close {
+            return Reply::Close(reason);
+        }
+        match answer.response.map(|response| thalweg_protocol::encode_response(&header, response)) {
+            Some(Ok(chunks)) => Reply::Send(Rope::new(chunks, answer.held)),
+            Some(Err(error)) => {
+                tracing::error!(%error, "a response could not be encoded");
+                Reply::Close(error.to_string())
+            }
+            None => Reply::Nothing,
+        }
+    })
+}

@@ -1,0 +1,246 @@
+//! Produce: checks each batch, appends all of them, answers when they are durable.
+//!
+//! Taken in, the request's batches have their offsets. Everything after that is waiting: consecutive requests of a connection
+//! overlap in it.
+
+use super::{Answer, Handlers, Later};
+use crate::{
+    api::batch_check::{Checked, Refusal, check_batch},
+    context::{Operation, QuotaKind, RequestContext, Resource},
+    partition::{AppendError, Appended, Closed, Log, SequenceError},
+    topics::Topic,
+};
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+use thalweg_protocol::{ErrorCode, messages::*};
+use thalweg_runtime::Charge;
+use tokio::time::Instant;
+
+use produce_request::PartitionProduceData;
+use produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
+
+/// First version that names topics by id.
+const TOPIC_IDS: i16 = 13;
+
+/// What became of one partition's batch.
+enum Outcome {
+    Refused(Refusal),
+    Appended { log: Arc<Log>, at: Appended, append_time: Option<i64> },
+}
+
+struct Partition {
+    index: i32,
+    outcome: Outcome,
+}
+
+struct TopicOutcome {
+    name: TopicName,
+    id: uuid::Uuid,
+    partitions: Vec<Partition>,
+}
+
+/// A batch that has passed its checks.
+struct Ready {
+    log: Arc<Log>,
+    checked: Checked,
+}
+
+impl Handlers {
+    pub(super) async fn produce(
+        &self,
+        context: RequestContext,
+        version: i16,
+        request: ProduceRequest,
+        charge: Charge,
+    ) -> Later {
+        let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+        let acks = request.acks;
+        let refusal = self.refusal_of_all(&context, &request);
+        let mut topics = Vec::with_capacity(request.topic_data.len());
+        for data in request.topic_data {
+            let topic = self.produce_topic(&context, version, &data.name, data.topic_id);
+            let mut checked = Vec::with_capacity(data.partition_data.len());
+            for partition in data.partition_data {
+                let index = partition.index;
+                let ready = match (&refusal, &topic) {
+                    (Some(refusal), _) | (None, Err(refusal)) => Err(refusal.clone()),
+                    (None, Ok(topic)) => self.check(topic, version, partition, &charge).await,
+                };
+                checked.push((index, ready));
+            }
+            topics.push((data.name, data.topic_id, checked));
+        }
+        let outcomes = self.append_all(topics);
+        if acks == 0 {
+            return unanswered(outcomes);
+        }
+        let handlers = self.clone();
+        Box::pin(async move { handlers.wait_for_all(&context, outcomes, deadline).await.into() })
+    }
+
+    /// An error that holds for every partition of the request.
+    fn refusal_of_all(&self, context: &RequestContext, request: &ProduceRequest) -> Option<Refusal> {
+        if !matches!(request.acks, -1..=1) {
+            return Some(ErrorCode::InvalidRequiredAcks.into());
+        }
+        if request.transactional_id.is_some() {
+            let message = "Transactions are not supported yet";
+            return Some(Refusal::new(ErrorCode::InvalidTxnState, message));
+        }
+        let allowed = self.authorizer.allows(context, Operation::IdempotentWrite, Resource::Cluster);
+        (!allowed).then(|| ErrorCode::ClusterAuthorizationFailed.into())
+    }
+
+    fn produce_topic(
+        &self,
+        context: &RequestContext,
+        version: i16,
+        name: &TopicName,
+        id: uuid::Uuid,
+    ) -> Result<Arc<Topic>, Refusal> {
+        let topic = match version >= TOPIC_IDS {
+            true => self.broker.topics.by_id(id).ok_or(Refusal::from(ErrorCode::UnknownTopicId))?,
+            false => {
+                let known = self.broker.topics.by_name(name);
+                known.ok_or(Refusal::from(ErrorCode::UnknownTopicOrPartition))?
+            }
+        };
+        if !self.allows_topic(context, Operation::Write, topic.name()) {
+            return Err(ErrorCode::TopicAuthorizationFailed.into());
+        }
+        Ok(topic)
+    }
+
+    async fn check(
+        &self,
+        topic: &Topic,
+        version: i16,
+        data: PartitionProduceData,
+        charge: &Charge,
+    ) -> Result<Ready, Refusal> {
+        let unknown = Refusal::from(ErrorCode::UnknownTopicOrPartition);
+        let log = topic.log(data.index).cloned().ok_or(unknown)?;
+        if crate::topics::is_internal(topic.name()) {
+            return Err(ErrorCode::InvalidTopicException.into());
+        }
+        let records = data.records.unwrap_or_else(Bytes::new);
+        let runtime = &self.broker.runtime;
+        let mut checked = check_batch(runtime, version, records, &topic.settings).await?;
+        checked.batch = checked.batch.with_charge(Some(charge.clone()));
+        Ok(Ready { log, checked })
+    }
+
+    /// Appends what has passed. All of it lands in one WAL object, unless that is full.
+    fn append_all(&self, topics: Vec<Checks>) -> Vec<TopicOutcome> {
+        let _one_object = self.broker.wal.hold();
+        let append = |(index, ready): (i32, Result<Ready, Refusal>)| {
+            let outcome = match ready {
+                Ok(ready) => self.append(ready),
+                Err(refusal) => Outcome::Refused(refusal),
+            };
+            Partition { index, outcome }
+        };
+        topics
+            .into_iter()
+            .map(|(name, id, checks)| TopicOutcome { name, id, partitions: checks.into_iter().map(append).collect() })
+            .collect()
+    }
+
+    fn append(&self, Ready { log, checked }: Ready) -> Outcome {
+        match log.append(checked.batch, &self.broker.cache, &self.broker.wal) {
+            Ok(at) => Outcome::Appended { log, at, append_time: checked.append_time },
+            Err(error) => Outcome::Refused(refusal_of(&error)),
+        }
+    }
+
+    async fn wait_for_all(
+        &self,
+        context: &RequestContext,
+        topics: Vec<TopicOutcome>,
+        deadline: Instant,
+    ) -> ProduceResponse {
+        let mut responses = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for Partition { index, outcome } in topic.partitions {
+                partitions.push(wait_for(index, outcome, deadline).await);
+            }
+            let response = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.id);
+            responses.push(response.with_partition_responses(partitions));
+        }
+        let throttle = self.quotas.record(context, QuotaKind::Produce, 0);
+        let throttle_ms = i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX);
+        ProduceResponse::default().with_responses(responses).with_throttle_time_ms(throttle_ms)
+    }
+}
+
+type Checks = (TopicName, uuid::Uuid, Vec<(i32, Result<Ready, Refusal>)>);
+
+async fn wait_for(index: i32, outcome: Outcome, deadline: Instant) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(index).with_log_append_time_ms(-1);
+    let (log, at, append_time) = match outcome {
+        Outcome::Refused(refusal) => return refused(response, refusal),
+        Outcome::Appended { log, at, append_time } => (log, at, append_time),
+    };
+    match tokio::time::timeout_at(deadline, log.durable(at.end)).await {
+        Ok(Ok(())) => response
+            .with_base_offset(at.base_offset.0)
+            .with_log_append_time_ms(append_time.unwrap_or(-1))
+            .with_log_start_offset(at.log_start.0),
+        Ok(Err(closed)) => refused(response, code_of_closed(closed).into()),
+        // The append lives on: the client's repetition of it will be recognised.
+        Err(_) => refused(response, ErrorCode::RequestTimedOut.into()),
+    }
+}
+
+fn refused(response: PartitionProduceResponse, refusal: Refusal) -> PartitionProduceResponse {
+    let records = refusal.records.into_iter().map(|(index, message)| {
+        let error = BatchIndexAndErrorMessage::default().with_batch_index(index);
+        error.with_batch_index_error_message(Some(message.into()))
+    });
+    response
+        .with_error_code(refusal.code.code())
+        .with_base_offset(-1)
+        .with_log_start_offset(-1)
+        .with_record_errors(records.collect())
+        .with_error_message(refusal.message.map(Into::into))
+}
+
+/// With acks=0 there is no answer, so an error can only be told by closing the connection, as Kafka does.
+fn unanswered(topics: Vec<TopicOutcome>) -> Later {
+    Box::pin(async move {
+        let mut close = None;
+        for partition in topics.into_iter().flat_map(|topic| topic.partitions) {
+            match partition.outcome {
+                Outcome::Refused(refusal) => {
+                    close = close.or_else(|| Some(format!("a batch without acknowledgement was refused: {:?}", refusal.code)));
+                }
+                // What comes next on this connection sees these records.
+                Outcome::Appended { log, at, .. } => drop(log.durable(at.end).await),
+            }
+        }
+        Answer { response: None, held: Vec::new(), close }
+    })
+}
+
+fn refusal_of(error: &AppendError) -> Refusal {
+    match error {
+        AppendError::Closed(closed) => code_of_closed(*closed).into(),
+        AppendError::Sequence(sequence) => {
+            let code = match sequence {
+                SequenceError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+                SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+                SequenceError::NotInTransaction { .. } => ErrorCode::InvalidTxnState,
+            };
+            Refusal::new(code, &sequence.to_string())
+        }
+        AppendError::Full => Refusal::new(ErrorCode::InvalidRecord, "the log has no offset left"),
+    }
+}
+
+fn code_of_closed(closed: Closed) -> ErrorCode {
+    match closed {
+        Closed::NotOwner => ErrorCode::NotLeaderOrFollower,
+        Closed::Deleted => ErrorCode::UnknownTopicOrPartition,
+    }
+}

@@ -1,0 +1,309 @@
+//! CreateTopics, DeleteTopics and CreatePartitions.
+
+use super::{Handlers, metadata::topic_name};
+use crate::{
+    config::{Values, check_topic},
+    context::{Operation, RequestContext, Resource},
+    topics::Topic,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use thalweg_metadata::MetadataError;
+use thalweg_protocol::{ErrorCode, messages::*};
+
+use create_partitions_request::CreatePartitionsTopic;
+use create_partitions_response::CreatePartitionsTopicResult;
+use create_topics_request::CreatableTopic;
+use create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use delete_topics_response::DeletableTopicResult;
+
+/// Most partitions that one request may create, as in Kafka.
+const MAX_PARTITIONS_PER_REQUEST: u64 = 10_000;
+/// Where a setting comes from, in Kafka's numbers.
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_DEFAULT: i8 = 5;
+
+/// An error and the sentence that goes with it.
+pub(super) struct Refused(pub ErrorCode, pub String);
+
+impl Refused {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(code, message.into())
+    }
+}
+
+impl From<MetadataError> for Refused {
+    fn from(error: MetadataError) -> Self {
+        let code = match &error {
+            MetadataError::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
+            MetadataError::NoSuchTopic { .. } => ErrorCode::UnknownTopicOrPartition,
+            MetadataError::Conflict { .. } => ErrorCode::RequestTimedOut,
+            MetadataError::Fenced { .. } => ErrorCode::NotController,
+            MetadataError::Store(thalweg_metadata::KvError::Fenced { .. }) => ErrorCode::NotController,
+            MetadataError::Store(_) => ErrorCode::RequestTimedOut,
+        };
+        Self(code, error.to_string())
+    }
+}
+
+impl Handlers {
+    pub(super) async fn create_topics(
+        &self,
+        context: &RequestContext,
+        request: CreateTopicsRequest,
+    ) -> CreateTopicsResponse {
+        let twice = named_twice(request.topics.iter().map(|topic| topic.name.as_str()));
+        let asked: u64 = request.topics.iter().map(|topic| self.partitions_of(topic)).sum();
+        let mut seen = BTreeSet::new();
+        let mut results = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            // A topic that is named twice is answered once.
+            if !seen.insert(topic.name.clone()) {
+                continue;
+            }
+            let outcome = if twice.contains(topic.name.as_str()) {
+                Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+            } else if asked > MAX_PARTITIONS_PER_REQUEST {
+                let message = format!("Excessively large number of partitions per request: {asked}");
+                Err(Refused::new(ErrorCode::PolicyViolation, message))
+            } else {
+                self.create_topic(context, &topic, request.validate_only).await
+            };
+            results.push(outcome.unwrap_or_else(|Refused(code, message)| {
+                let result = CreatableTopicResult::default().with_name(topic.name).with_error_code(code.code());
+                let result = result.with_error_message(Some(message.into())).with_configs(Some(Vec::new()));
+                result.with_num_partitions(-1).with_replication_factor(-1)
+            }));
+        }
+        CreateTopicsResponse::default().with_topics(results)
+    }
+
+    fn partitions_of(&self, topic: &CreatableTopic) -> u64 {
+        match topic.num_partitions {
+            _ if !topic.assignments.is_empty() => topic.assignments.len() as u64,
+            -1 => u64::from(self.broker.dynamic().num_partitions),
+            count => u64::try_from(count).unwrap_or(0),
+        }
+    }
+
+    async fn create_topic(
+        &self,
+        context: &RequestContext,
+        topic: &CreatableTopic,
+        validate_only: bool,
+    ) -> Result<CreatableTopicResult, Refused> {
+        self.check_new_name(context, &topic.name)?;
+        check_shape(topic)?;
+        let configs = topic.configs.iter().map(|config| match &config.value {
+            Some(value) => Ok((config.name.to_string(), value.to_string())),
+            None => {
+                let message = format!("Null value not supported for topic configs: {}", config.name);
+                Err(Refused::new(ErrorCode::InvalidConfig, message))
+            }
+        });
+        let configs: Values = configs.collect::<Result<_, _>>()?;
+        check_topic(&self.config, &configs).map_err(|fault| Refused::new(ErrorCode::InvalidConfig, fault))?;
+        let partitions = u32::try_from(self.partitions_of(topic)).unwrap_or(u32::MAX);
+        let id = match validate_only {
+            true => uuid::Uuid::nil(),
+            false => self.broker.topics.create(&topic.name, partitions, configs.clone()).await?.id(),
+        };
+        let replicas = topic.assignments.first().map_or(1, |first| first.broker_ids.len() as i16);
+        Ok(CreatableTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_topic_id(id)
+            .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
+            .with_replication_factor(replicas.min(1))
+            .with_configs(Some(self.effective_configs(&configs))))
+    }
+
+    fn check_new_name(&self, context: &RequestContext, name: &str) -> Result<(), Refused> {
+        let allowed = self.authorizer.allows(context, Operation::Create, Resource::Cluster)
+            || self.allows_topic(context, Operation::Create, name);
+        if !allowed {
+            return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
+        }
+        thalweg_protocol::validate_topic_name(name)
+            .map_err(|error| Refused::new(ErrorCode::InvalidTopicException, error.to_string()))?;
+        if self.broker.topics.by_name(name).is_some() {
+            let message = format!("Topic '{name}' already exists.");
+            return Err(Refused::new(ErrorCode::TopicAlreadyExists, message));
+        }
+        match self.broker.topics.colliding(name) {
+            Some(other) => {
+                let message = format!("Topic '{name}' collides with existing topic: {other}");
+                Err(Refused::new(ErrorCode::InvalidTopicException, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Every setting of a new topic, as CreateTopics answers them.
+    fn effective_configs(&self, own: &Values) -> Vec<CreatableTopicConfigs> {
+        let resolved = self.resolved.read();
+        let keys = self.config.topic_keys().values();
+        keys.map(|key| {
+            let value = resolved.topic_text(&self.config, own, key).to_owned();
+            let source = if own.contains_key(key.name) { SOURCE_TOPIC } else { SOURCE_DEFAULT };
+            let config = CreatableTopicConfigs::default().with_name(StrBytes::from_static_str(key.name));
+            config.with_value(Some(value.into())).with_config_source(source)
+        })
+        .collect()
+    }
+
+    pub(super) async fn delete_topics(
+        &self,
+        context: &RequestContext,
+        request: DeleteTopicsRequest,
+    ) -> DeleteTopicsResponse {
+        let named = request.topic_names.into_iter().map(|name| (Some(name), uuid::Uuid::nil()));
+        let stated = request.topics.into_iter().map(|topic| (topic.name, topic.topic_id));
+        let mut responses = Vec::new();
+        for (name, id) in named.chain(stated) {
+            let mut result = DeletableTopicResult::default().with_name(name.clone()).with_topic_id(id);
+            match self.delete_topic(context, name, id).await {
+                Ok(topic) => {
+                    result = result.with_name(Some(topic_name(topic.name()))).with_topic_id(topic.id());
+                }
+                Err(Refused(code, message)) => {
+                    result = result.with_error_code(code.code()).with_error_message(Some(message.into()));
+                }
+            }
+            responses.push(result);
+        }
+        DeleteTopicsResponse::default().with_responses(responses)
+    }
+
+    async fn delete_topic(
+        &self,
+        context: &RequestContext,
+        name: Option<TopicName>,
+        id: uuid::Uuid,
+    ) -> Result<Arc<Topic>, Refused> {
+        if !self.broker.dynamic().delete_topics {
+            return Err(Refused::new(ErrorCode::TopicDeletionDisabled, "Topic deletion is disabled."));
+        }
+        let topics = &self.broker.topics;
+        let topic = match (&name, id.is_nil()) {
+            (Some(_), false) => {
+                let message = "You may not specify both topic name and topic id.";
+                return Err(Refused::new(ErrorCode::InvalidRequest, message));
+            }
+            (Some(name), true) => topics.by_name(name),
+            (None, false) => topics.by_id(id),
+            (None, true) => {
+                return Err(Refused::new(ErrorCode::InvalidRequest, "Neither topic name nor id were specified."));
+            }
+        };
+        let missing = if name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
+        let topic = topic.ok_or_else(|| Refused::new(missing, "This server does not host this topic."))?;
+        if !self.allows_topic(context, Operation::Delete, topic.name()) {
+            return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
+        }
+        topics.delete(&topic).await?;
+        Ok(topic)
+    }
+
+    pub(super) async fn create_partitions(
+        &self,
+        context: &RequestContext,
+        request: CreatePartitionsRequest,
+    ) -> CreatePartitionsResponse {
+        let twice = named_twice(request.topics.iter().map(|topic| topic.name.as_str()));
+        let mut results = Vec::with_capacity(request.topics.len());
+        for wanted in &request.topics {
+            let outcome = match twice.contains(wanted.name.as_str()) {
+                true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
+                false => self.grow_topic(context, wanted, request.validate_only).await,
+            };
+            let mut result = CreatePartitionsTopicResult::default().with_name(wanted.name.clone()).with_error_message(None);
+            if let Err(Refused(code, message)) = outcome {
+                result = result.with_error_code(code.code()).with_error_message(Some(message.into()));
+            }
+            results.push(result);
+        }
+        CreatePartitionsResponse::default().with_results(results)
+    }
+
+    async fn grow_topic(
+        &self,
+        context: &RequestContext,
+        wanted: &CreatePartitionsTopic,
+        validate_only: bool,
+    ) -> Result<(), Refused> {
+        let name = wanted.name.as_str();
+        if !self.allows_topic(context, Operation::Alter, name) {
+            return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
+        }
+        let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.");
+        let topic = self.broker.topics.by_name(name).ok_or_else(missing)?;
+        let have = topic.logs.len() as i64;
+        let count = i64::from(wanted.count);
+        if count == have {
+            return Err(Refused::new(ErrorCode::InvalidPartitions, format!("Topic already has {have} partition(s).")));
+        }
+        if count < have {
+            let message = format!("The topic {name} currently has {have} partition(s); {count} would not be an increase.");
+            return Err(Refused::new(ErrorCode::InvalidPartitions, message));
+        }
+        let added = (count - have) as u64;
+        if added > MAX_PARTITIONS_PER_REQUEST {
+            let message = format!("Excessively large number of partitions per request: {added}");
+            return Err(Refused::new(ErrorCode::PolicyViolation, message));
+        }
+        if let Some(assignments) = &wanted.assignments
+            && assignments.len() as u64 != added
+        {
+            let message = format!("Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.", assignments.len());
+            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+        }
+        if !validate_only {
+            self.broker.topics.grow(&topic, u32::try_from(count).unwrap_or(u32::MAX)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Partition count, replication factor and assignments, as Kafka's controller checks them. Which brokers an assignment
+/// names has no meaning here: every batch is in the object store.
+fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
+    if topic.assignments.is_empty() {
+        let invalid = |count: i32| count < -1 || count == 0;
+        return match (invalid(topic.replication_factor.into()), invalid(topic.num_partitions)) {
+            (true, _) => Err(Refused::new(
+                ErrorCode::InvalidReplicationFactor,
+                "Replication factor must be larger than 0, or -1 to use the default value.",
+            )),
+            (_, true) => Err(Refused::new(
+                ErrorCode::InvalidPartitions,
+                "Number of partitions was set to an invalid non-positive value.",
+            )),
+            _ => Ok(()),
+        };
+    }
+    if topic.replication_factor != -1 || topic.num_partitions != -1 {
+        let message = "A manual partition assignment was specified, but replication factor or numPartitions was not set to -1.";
+        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+    }
+    let mut named = BTreeMap::new();
+    for assignment in &topic.assignments {
+        let message = match (named.insert(assignment.partition_index, ()), assignment.broker_ids.is_empty()) {
+            (Some(()), _) => {
+                format!("Found multiple manual partition assignments for partition {}", assignment.partition_index)
+            }
+            (None, true) => "The manual partition assignment includes an empty replica list.".to_owned(),
+            (None, false) => continue,
+        };
+        return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+    }
+    let consecutive = named.keys().copied().eq(0..topic.assignments.len() as i32);
+    let message = "partitions should be a consecutive 0-based integer sequence";
+    consecutive.then_some(()).ok_or_else(|| Refused::new(ErrorCode::InvalidReplicaAssignment, message))
+}
+
+fn named_twice<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
+}

@@ -1,0 +1,217 @@
+//! One broker without its sockets: starts by recovering what earlier lives left, then owns logs until it is closed or fenced.
+
+use crate::{
+    fetch_sessions::FetchSessions,
+    partition::{Closed, Logs},
+    producer_ids::ProducerIds,
+    settings::{BrokerSettings, DynamicSettings},
+    topics::{ResolveSettings, Topics},
+};
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::RwLock;
+use prometheus_client::registry::Registry;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use thalweg_cache::{BlockReader, LogCache};
+use thalweg_metadata::{
+    IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex,
+};
+use thalweg_runtime::{Budget, Runtime};
+use thalweg_segment::{Incarnation, LogId, Store};
+use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
+use tokio::sync::watch;
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The metadata store failed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The object index could not be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// What an earlier life left could not be taken over.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+}
+
+/// What a broker is made of. The handlers of `api` work on it.
+pub struct Broker {
+    /// Time, randomness, tasks.
+    pub runtime: Runtime,
+    /// The settings that stay.
+    pub settings: BrokerSettings,
+    /// The settings that can change.
+    pub dynamic: RwLock<Arc<DynamicSettings>>,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// Cluster state.
+    pub metadata: Metadata,
+    /// The topics.
+    pub topics: Topics,
+    /// The logs.
+    pub logs: Arc<Logs>,
+    /// The write-ahead log.
+    pub wal: Wal,
+    /// The tail of the logs.
+    pub cache: LogCache,
+    /// Older data.
+    pub reader: BlockReader,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
+    /// Incremental fetch sessions.
+    pub sessions: FetchSessions,
+    /// Bounds on memory, by class.
+    pub budgets: Budgets,
+}
+
+/// The bounds on memory that requests are charged to.
+#[derive(Clone)]
+pub struct Budgets {
+    /// Produce requests, from the socket until their batches leave the log cache.
+    pub produce: Budget,
+    /// All other requests, while they are decoded and handled.
+    pub requests: Budget,
+    /// Those of them that have arrived in part.
+    pub receiving: Budget,
+    /// Responses that wait for their client.
+    pub responses: Budget,
+    /// Blocks on their way from the object store.
+    pub block_reads: Budget,
+}
+
+impl Budgets {
+    fn new(settings: &BrokerSettings) -> Self {
+        let memory = settings.memory;
+        Self {
+            produce: Budget::new("produce", memory.produce),
+            requests: Budget::new("requests", memory.requests),
+            receiving: Budget::new("receiving", memory.receiving),
+            responses: Budget::new("responses", memory.responses),
+            block_reads: Budget::new("block_reads", memory.block_reads),
+        }
+    }
+}
+
+/// How many dead incarnations are taken over at a time.
+const PARALLEL_TAKE_OVERS: usize = 8;
+
+impl Broker {
+    /// Starts a new life of the broker on `store` and `kv`: registers it, takes over what earlier lives left in their WALs,
+    /// becomes the owner of all logs and opens them.
+    pub async fn start(
+        runtime: Runtime,
+        store: Store,
+        kv: Arc<dyn KeyValueStore>,
+        cluster_id: String,
+        settings: BrokerSettings,
+        resolve: ResolveSettings,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, StartError> {
+        let metadata = Metadata::new(kv, runtime.clone());
+        let record = metadata.register(settings.broker, settings.wal.window).await?;
+        let index = recover(&runtime, &store, &metadata, &record).await?;
+        let owner = metadata.take_ownership(&record).await?;
+        tracing::info!(incarnation = %record.incarnation, epoch = %owner.leader_epoch, "owns all logs");
+
+        let budgets = Budgets::new(&settings);
+        let cache = LogCache::new(settings.memory.log_cache, registry);
+        let logs = Arc::new(Logs::new(cache.clone(), index.clone()));
+        let reader = BlockReader::new(
+            runtime.clone(),
+            store.clone(),
+            index.clone(),
+            settings.memory.block_cache,
+            budgets.block_reads.clone(),
+            registry,
+        );
+        let wal = Wal::start(
+            runtime.clone(),
+            store.clone(),
+            metadata.clone(),
+            record,
+            settings.wal.clone(),
+            logs.clone(),
+            registry,
+        );
+        let topics =
+            Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
+        let dynamic = Arc::new(settings.dynamic.clone());
+        Ok(Arc::new(Self {
+            producer_ids: ProducerIds::new(metadata.clone()),
+            sessions: FetchSessions::new(dynamic.fetch_sessions),
+            dynamic: RwLock::new(dynamic),
+            runtime,
+            settings,
+            cluster_id,
+            metadata,
+            topics,
+            logs,
+            wal,
+            cache,
+            reader,
+            budgets,
+        }))
+    }
+
+    /// The settings that can change, as they are now.
+    pub fn dynamic(&self) -> Arc<DynamicSettings> {
+        self.dynamic.read().clone()
+    }
+
+    /// Becomes the reason once another process owns this broker's logs.
+    pub fn fenced(&self) -> watch::Receiver<Option<String>> {
+        self.logs.fenced()
+    }
+
+    /// The orderly end, once no request is in hand: flushes everything, so that the next start has nothing to recover.
+    pub async fn close(&self) -> Result<(), WalError> {
+        self.logs.close_all(Closed::NotOwner);
+        self.wal.close().await?;
+        if let Err(error) = self.metadata.close().await {
+            tracing::warn!(%error, "the metadata store did not close in good order");
+        }
+        Ok(())
+    }
+}
+
+/// Takes over every incarnation that is not recovered, then loads the object index.
+async fn recover(
+    runtime: &Runtime,
+    store: &Store,
+    metadata: &Metadata,
+    record: &IncarnationRecord,
+) -> Result<ObjectIndex, StartError> {
+    let mut dead = metadata.unrecovered().await?;
+    dead.retain(|other| other.incarnation != record.incarnation);
+    stream::iter(dead)
+        .map(|other| async move {
+            let owned = Owned { store, metadata, dead: other.incarnation };
+            take_over(runtime, store, metadata, other.incarnation, record, &owned).await.map(drop)
+        })
+        .buffer_unordered(PARALLEL_TAKE_OVERS)
+        .try_collect::<()>()
+        .await?;
+    Ok(ObjectIndex::load(metadata, store.clone()).await?)
+}
+
+/// What a dead incarnation owns: all logs, if the owner's record names it, else none.
+struct Owned<'a> {
+    store: &'a Store,
+    metadata: &'a Metadata,
+    dead: Incarnation,
+}
+
+#[async_trait]
+impl thalweg_wal::Logs for Owned<'_> {
+    async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
+        let owner = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead);
+        let Some(owner) = owner else { return Ok(BTreeMap::new()) };
+        let index = ObjectIndex::load(self.metadata, self.store.clone()).await?;
+        let log = |id: &LogId| OwnedLog { committed_end: index.committed_end(*id), leader_epoch: owner.leader_epoch };
+        Ok(logs.iter().map(|id| (*id, log(id))).collect())
+    }
+}

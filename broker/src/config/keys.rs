@@ -1,0 +1,245 @@
+//! Every key there is: Kafka's, from two tables of facts, and our own.
+
+use super::value::{Kind, Valid};
+use std::collections::BTreeMap;
+
+/// One setting.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What kind of value it takes.
+    pub kind: Kind,
+    /// Its default; empty for none.
+    pub default: &'static str,
+    /// Which values are valid.
+    pub valid: Valid,
+    /// What it does, in a sentence; empty for keys of Kafka's that have no meaning here.
+    pub doc: &'static str,
+    /// Whether it can change while the broker runs.
+    pub update: Update,
+    /// For a topic's key: the broker's key that gives its default.
+    pub broker_default: Option<&'static str>,
+}
+
+impl Key {
+    /// Whether the key does anything in Thalweg.
+    pub fn acts(&self) -> bool {
+        !self.doc.is_empty()
+    }
+}
+
+/// When a broker's key can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// At start only.
+    ReadOnly,
+    /// Per broker, while it runs.
+    PerBroker,
+    /// For all brokers or one, while they run.
+    ClusterWide,
+}
+
+/// Keys by name.
+pub type Keys = BTreeMap<&'static str, Key>;
+
+const BROKER_TABLE: &str = include_str!("kafka_broker_keys.tsv");
+const TOPIC_TABLE: &str = include_str!("kafka_topic_keys.tsv");
+
+/// Every key of a broker: ours and Kafka's.
+pub fn broker_keys() -> Keys {
+    let mut keys: Keys = rows(BROKER_TABLE).map(|row| (row[0], kafka_broker_key(&row))).collect();
+    keys.extend(OWN.iter().map(|own| (own.0, own_key(own))));
+    keys
+}
+
+/// Every key of a topic.
+pub fn topic_keys() -> Keys {
+    rows(TOPIC_TABLE).map(|row| (row[0], kafka_topic_key(&row))).collect()
+}
+
+fn rows(table: &'static str) -> impl Iterator<Item = [&'static str; 5]> {
+    table.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let mut fields = line.split('\t');
+        std::array::from_fn(|_| fields.next().unwrap_or_default())
+    })
+}
+
+fn kafka_broker_key(&[name, kind, default, update, valid]: &[&'static str; 5]) -> Key {
+    let changed = OTHER_DEFAULTS.iter().find(|(key, _)| *key == name);
+    Key {
+        name,
+        kind: Kind::named(kind),
+        default: changed.map_or(default, |(_, default)| default),
+        valid: Valid::parse(valid),
+        doc: ACTING.iter().find(|(key, _)| *key == name).map_or("", |(_, doc)| doc),
+        update: match update {
+            "cluster-wide" => Update::ClusterWide,
+            "per-broker" => Update::PerBroker,
+            _ => Update::ReadOnly,
+        },
+        broker_default: None,
+    }
+}
+
+fn kafka_topic_key(&[name, kind, default, broker_default, valid]: &[&'static str; 5]) -> Key {
+    Key {
+        name,
+        kind: Kind::named(kind),
+        default,
+        valid: Valid::parse(valid),
+        doc: TOPIC_ACTING.iter().find(|(key, _)| *key == name).map_or("", |(_, doc)| doc),
+        update: Update::ClusterWide,
+        broker_default: Some(broker_default).filter(|name| !name.is_empty()),
+    }
+}
+
+type OwnKey = (&'static str, Kind, &'static str, &'static str, &'static str);
+
+fn own_key(&(name, kind, default, valid, doc): &OwnKey) -> Key {
+    let valid = Valid::parse(valid);
+    Key { name, kind, default, valid, doc, update: Update::ReadOnly, broker_default: None }
+}
+
+/// Defaults that are not Kafka's, because a first start must work without a file.
+const OTHER_DEFAULTS: [(&str, &str); 2] = [("node.id", "1"), ("listeners", "PLAINTEXT://127.0.0.1:9092")];
+
+/// Our own keys: name, kind, default, valid values, what it does.
+const OWN: &[OwnKey] = &[
+    (
+        "object.store.url",
+        Kind::Text,
+        "file:./thalweg-data",
+        "",
+        "Where records live: `file:DIR`, `memory:` (lost at exit), or `s3://bucket/prefix`.",
+    ),
+    (
+        "object.store.s3.endpoint",
+        Kind::Text,
+        "",
+        "",
+        "URL of an S3-compatible store, e.g. http://127.0.0.1:9000; AWS when empty. Credentials come from the standard AWS chain only.",
+    ),
+    ("object.store.s3.region", Kind::Text, "", "", "AWS region; from the AWS environment or profile when empty, else us-east-1."),
+    (
+        "object.store.s3.path.style.access",
+        Kind::Text,
+        "auto",
+        "[auto, true, false]",
+        "Whether the bucket's name stands in the path; `auto` is true where an endpoint is set.",
+    ),
+    (
+        "object.store.file.fsync",
+        Kind::Boolean,
+        "false",
+        "",
+        "For `file:`: whether each write is forced to the disk. Without it records survive kill -9, with it a power failure too.",
+    ),
+    ("metadata.store.url", Kind::Text, "embedded", "[embedded]", "Where metadata live: `embedded` in the object store."),
+    (
+        "memory.bytes",
+        Kind::Long,
+        "1073741824",
+        "[67108864,...]",
+        "Bytes that requests, the tail of the logs, caches and responses may take together.",
+    ),
+    (
+        "wal.put.rate",
+        Kind::Double,
+        "-1",
+        "",
+        "PUTs a second that the write-ahead log may spend on average, which bounds the S3 bill; 0 for no limit; -1 for 20 on S3 and no limit elsewhere.",
+    ),
+    ("wal.put.burst", Kind::Int, "40", "[1,...]", "PUTs that it may spend at once."),
+    ("wal.object.bytes", Kind::Int, "8388608", "[65536,...,1073741824]", "A WAL object is cut at this many bytes at the latest."),
+    ("wal.window", Kind::Int, "128", "[1,...,65536]", "WAL objects that may be on their way to the store at once."),
+    ("wal.inflight.bytes", Kind::Long, "67108864", "[1048576,...]", "Bytes of WAL objects that may be on their way at once."),
+    ("wal.hedge.min.ms", Kind::Long, "50", "[1,...]", "A PUT is never repeated for slowness before this many milliseconds."),
+    ("wal.hedge.max.ms", Kind::Long, "400", "[1,...]", "A PUT that takes this many milliseconds is repeated in parallel."),
+    ("flush.bytes", Kind::Long, "524288000", "[1048576,...]", "The tail is written as larger segments when this many bytes of it are not yet."),
+    ("flush.interval.ms", Kind::Long, "60000", "[100,...]", "… or when the oldest of it is this many milliseconds old."),
+    ("flush.log.bytes", Kind::Long, "8388608", "[65536,...]", "A log with this many bytes in a flush gets a segment of its own."),
+    ("request.other.max.bytes", Kind::Int, "4194304", "[4096,...]", "Largest request other than Produce, in bytes."),
+    (
+        "http.listener",
+        Kind::Text,
+        "",
+        "",
+        "HOST:PORT of /metrics, /health and /ready; off when empty. A port alone listens on loopback.",
+    ),
+    ("log.format", Kind::Text, "text", "[text, json]", "How log lines are written."),
+    ("log.level", Kind::Text, "info,slatedb=warn", "", "Log filter, e.g. `info` or `warn,thalweg_wal=debug`."),
+    ("threads", Kind::Int, "0", "[0,...,1024]", "Threads that serve requests; 0 for one per core, 1 for a single-threaded runtime."),
+];
+
+/// Kafka's broker keys that act here, and how.
+const ACTING: &[(&str, &str)] = &[
+    ("node.id", "This broker's number."),
+    ("broker.rack", "Its rack or availability zone, as clients are told."),
+    ("listeners", "Where to listen: NAME://HOST:PORT, several separated by commas. Port 0 asks the system for one."),
+    ("advertised.listeners", "What clients are told, in the same form; the listeners themselves when empty."),
+    ("listener.security.protocol.map", "Security protocol of each listener name; PLAINTEXT is the only one so far."),
+    ("max.connections", "Open connections, in all."),
+    ("max.connections.per.ip", "Open connections from one address."),
+    ("connections.max.idle.ms", "A connection on which nothing moves for this many milliseconds is closed."),
+    ("socket.request.max.bytes", "Largest Produce request, in bytes."),
+    ("auto.create.topics.enable", "Whether a topic is created when a client first asks for it."),
+    ("num.partitions", "Partitions of a topic that is created without a number."),
+    ("fetch.max.bytes", "Most bytes of one Fetch response."),
+    ("max.incremental.fetch.session.cache.slots", "Incremental fetch sessions."),
+    ("producer.id.expiration.ms", "An idempotent producer is forgotten after this many silent milliseconds."),
+    ("max.request.partition.size.limit", "Most partitions in one DescribeTopicPartitions response."),
+    ("delete.topic.enable", "Whether topics can be deleted."),
+    ("message.max.bytes", "Largest record batch, in bytes; a topic's max.message.bytes goes before."),
+    ("compression.type", "Codec that batches are stored with: the producer's, or another."),
+    ("compression.gzip.level", "Level of gzip where the broker compresses."),
+    ("compression.lz4.level", "Level of lz4 where the broker compresses."),
+    ("compression.zstd.level", "Level of zstd where the broker compresses."),
+    ("log.message.timestamp.type", "Whether records keep the producer's timestamp or get the time of the append."),
+    ("log.message.timestamp.before.max.ms", "How far a record's timestamp may lie before now, in milliseconds."),
+    ("log.message.timestamp.after.max.ms", "How far it may lie after now, in milliseconds."),
+    ("log.cleanup.policy", "delete, compact or both. Compacted topics refuse records without a key."),
+    ("log.retention.ms", "Stored; acted on in a later version."),
+    ("log.retention.minutes", "Stored; acted on in a later version."),
+    ("log.retention.hours", "Stored; acted on in a later version."),
+    ("log.retention.bytes", "Stored; acted on in a later version."),
+];
+
+/// Kafka's topic keys that act here, and how.
+const TOPIC_ACTING: &[(&str, &str)] = &[
+    ("cleanup.policy", "delete, compact or both. Compacted topics refuse records without a key."),
+    ("compression.type", "Codec that batches are stored with: the producer's, or another."),
+    ("compression.gzip.level", "Level of gzip where the broker compresses."),
+    ("compression.lz4.level", "Level of lz4 where the broker compresses."),
+    ("compression.zstd.level", "Level of zstd where the broker compresses."),
+    ("max.message.bytes", "Largest record batch, in bytes."),
+    ("message.timestamp.type", "Whether records keep the producer's timestamp or get the time of the append."),
+    ("message.timestamp.before.max.ms", "How far a record's timestamp may lie before now, in milliseconds."),
+    ("message.timestamp.after.max.ms", "How far it may lie after now, in milliseconds."),
+    ("retention.ms", "Stored; acted on in a later version."),
+    ("retention.bytes", "Stored; acted on in a later version."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_valid_for_its_own_key() {
+        for key in broker_keys().values().chain(topic_keys().values()) {
+            if !key.default.is_empty() {
+                let checked = super::super::value::check(key, key.default);
+                assert!(checked.is_ok(), "{} = {}: {checked:?}", key.name, key.default);
+            }
+        }
+    }
+
+    #[test]
+    fn every_documented_key_is_one_of_kafkas() {
+        let (broker, topic) = (broker_keys(), topic_keys());
+        assert!(ACTING.iter().all(|(name, _)| broker.contains_key(name)));
+        assert!(TOPIC_ACTING.iter().all(|(name, _)| topic.contains_key(name)));
+        let defaults = topic.values().filter_map(|key| key.broker_default);
+        assert!(defaults.into_iter().all(|name| broker.contains_key(name)));
+    }
+}

@@ -1,0 +1,240 @@
+//! What is in force for the broker and for each topic: the start's settings with those laid over that were stored since.
+
+use super::{Config, ConfigError, Key, value::check};
+use crate::settings::{
+    BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
+};
+use crate::topics::ResolveSettings;
+use parking_lot::RwLock;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use thalweg_segment::{BrokerId, ObjectStoreConfig};
+use thalweg_wal::WalConfig;
+
+/// Names and values.
+pub type Values = BTreeMap<String, String>;
+
+/// The start's settings, and what AlterConfigs has stored: for this broker, and for all.
+#[derive(Clone, Debug, Default)]
+pub struct Resolved {
+    /// For this broker.
+    pub broker: Values,
+    /// For all brokers.
+    pub cluster: Values,
+}
+
+impl Resolved {
+    /// The value in force of a broker's key.
+    pub fn text<'a>(&'a self, config: &'a Config, name: &str) -> &'a str {
+        let stored = self.broker.get(name).or_else(|| self.cluster.get(name));
+        stored.map_or_else(|| config.text(name), String::as_str)
+    }
+
+    fn number(&self, config: &Config, name: &str) -> i64 {
+        self.text(config, name).trim().parse().unwrap_or_else(|_| config.number(name))
+    }
+
+    fn size(&self, config: &Config, name: &str) -> usize {
+        usize::try_from(self.number(config, name)).unwrap_or(0)
+    }
+
+    /// The settings that can change while the broker runs.
+    pub fn dynamic(&self, config: &Config) -> DynamicSettings {
+        let number = |name| self.number(config, name);
+        DynamicSettings {
+            auto_create_topics: self.text(config, "auto.create.topics.enable").eq_ignore_ascii_case("true"),
+            num_partitions: u32::try_from(number("num.partitions")).unwrap_or(1).max(1),
+            fetch_max_bytes: self.size(config, "fetch.max.bytes"),
+            fetch_sessions: self.size(config, "max.incremental.fetch.session.cache.slots"),
+            producer_id_expiration: millis(number("producer.id.expiration.ms")),
+            max_request_partitions: self.size(config, "max.request.partition.size.limit"),
+            delete_topics: self.text(config, "delete.topic.enable").eq_ignore_ascii_case("true"),
+            topic: self.topic(config, &Values::new()),
+        }
+    }
+
+    /// The value in force of a topic's key, given the topic's own settings.
+    pub fn topic_text<'a>(&'a self, config: &'a Config, own: &'a Values, key: &'a Key) -> &'a str {
+        match (own.get(key.name), key.broker_default) {
+            (Some(value), _) => value,
+            (None, Some("log.retention.ms")) => self.retention_ms(config, key),
+            (None, Some(name)) if !self.text(config, name).is_empty() => self.text(config, name),
+            (None, _) => key.default,
+        }
+    }
+
+    /// Kafka's retention time may be given in hours or minutes as well; only the default in hours is non-empty.
+    fn retention_ms<'a>(&'a self, config: &'a Config, key: &'a Key) -> &'a str {
+        Some(self.text(config, "log.retention.ms")).filter(|text| !text.is_empty()).unwrap_or(key.default)
+    }
+
+    /// A topic's settings that the write path acts on.
+    pub fn topic(&self, config: &Config, own: &Values) -> TopicSettings {
+        let text = |name: &str| {
+            let key = config.topic_keys().get(name).expect("the caller names keys of the table");
+            self.topic_text(config, own, key)
+        };
+        let number = |name: &str| text(name).trim().parse::<i64>().unwrap_or_default();
+        let timestamp_type = match text("message.timestamp.type") {
+            "LogAppendTime" => TimestampType::LogAppendTime,
+            _ => TimestampType::CreateTime,
+        };
+        TopicSettings {
+            timestamp_type,
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
+            compression: compression(text("compression.type"), |codec| {
+                i32::try_from(number(&format!("compression.{codec}.level"))).ok()
+            }),
+            compact: text("cleanup.policy").split(',').any(|policy| policy.trim() == "compact"),
+        }
+    }
+}
+
+fn compression(name: &str, level: impl Fn(&str) -> Option<i32>) -> TargetCompression {
+    let codec = |id, level| TargetCompression::Codec { id, level };
+    match name {
+        "uncompressed" => codec(0, None),
+        "gzip" => codec(1, level("gzip")),
+        "snappy" => codec(2, None),
+        "lz4" => codec(3, level("lz4")),
+        "zstd" => codec(4, level("zstd")),
+        _ => TargetCompression::Producer,
+    }
+}
+
+fn millis(value: i64) -> Duration {
+    Duration::from_millis(u64::try_from(value).unwrap_or(0))
+}
+
+/// What [`crate::topics::Topics`] asks for a topic's settings.
+pub fn topic_resolver(config: Arc<Config>, resolved: Arc<RwLock<Resolved>>) -> ResolveSettings {
+    Box::new(move |own| resolved.read().topic(&config, own))
+}
+
+/// Checks a topic's own settings. Returns the first fault as a sentence.
+pub fn check_topic(config: &Config, own: &Values) -> Result<(), String> {
+    for (name, value) in own {
+        let key = config.topic_keys().get(name.as_str()).ok_or_else(|| format!("Unknown topic config name: {name}"))?;
+        check(key, value).map_err(|fault| format!("Invalid value {value} for configuration {name}: {fault}"))?;
+    }
+    Ok(())
+}
+
+impl Config {
+    /// The broker's settings as the start gives them.
+    pub fn broker_settings(&self) -> BrokerSettings {
+        let id = i32::try_from(self.number("node.id")).unwrap_or(0);
+        BrokerSettings {
+            broker: BrokerId(id),
+            rack: self.optional("broker.rack").map(str::to_owned),
+            advertised: Vec::new(),
+            wal: self.wal(),
+            memory: MemorySettings::divide(self.size("memory.bytes")),
+            dynamic: Resolved::default().dynamic(self),
+        }
+    }
+
+    fn wal(&self) -> WalConfig {
+        let size = |name| self.size(name);
+        let memory = MemorySettings::divide(size("memory.bytes"));
+        WalConfig {
+            put_rate: self.put_rate(),
+            put_burst: u32::try_from(size("wal.put.burst")).unwrap_or(u32::MAX),
+            object_bytes: size("wal.object.bytes"),
+            window: u32::try_from(size("wal.window")).unwrap_or(u32::MAX),
+            inflight_bytes: size("wal.inflight.bytes"),
+            hedge_min: millis(self.number("wal.hedge.min.ms")),
+            hedge_max: millis(self.number("wal.hedge.max.ms")),
+            // What isn't flushed can't be evicted, so it must leave room for what comes in meanwhile.
+            flush_bytes: size("flush.bytes").min(memory.produce / 4 * 3),
+            flush_interval: millis(self.number("flush.interval.ms")),
+            flush_log_bytes: size("flush.log.bytes"),
+            ..WalConfig::default()
+        }
+    }
+
+    /// Where records live.
+    pub fn object_store(&self) -> ObjectStoreConfig {
+        ObjectStoreConfig {
+            url: self.text("object.store.url").to_owned(),
+            endpoint: self.optional("object.store.s3.endpoint").map(str::to_owned),
+            region: self.optional("object.store.s3.region").map(str::to_owned),
+            path_style: match self.text("object.store.s3.path.style.access") {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            fsync: self.flag("object.store.file.fsync"),
+            idle_connections: self.size("wal.window"),
+        }
+    }
+
+    /// Whether `object.store.url` is one that can be opened, without opening it.
+    pub fn check_store(&self) -> Result<(), ConfigError> {
+        let known = ["file:", "memory:", "s3://"];
+        let url = self.text("object.store.url");
+        if known.iter().any(|scheme| url.starts_with(scheme)) {
+            return Ok(());
+        }
+        Err(ConfigError::BadValue {
+            name: "object.store.url".into(),
+            fault: format!("must be file:DIR, memory: or s3://bucket/prefix, not {url:?}"),
+            source_name: self.given("object.store.url").map_or("default".into(), |given| given.source.to_string()),
+        })
+    }
+
+    /// `wal.put.rate`, whose default depends on what a PUT costs.
+    fn put_rate(&self) -> Option<f64> {
+        let rate = self.fraction("wal.put.rate");
+        match rate {
+            rate if rate > 0.0 => Some(rate),
+            rate if rate < 0.0 && self.text("object.store.url").starts_with("s3:") => Some(20.0),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::load(vec![(Source::Argument, pairs)]).expect("valid settings")
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_structs() {
+        assert_eq!(Resolved::default().dynamic(&Config::defaults()), DynamicSettings::default());
+    }
+
+    #[test]
+    fn a_topics_own_value_goes_before_the_brokers_stored_and_given_ones() {
+        let config = config(&[("message.max.bytes", "100")]);
+        let mut resolved = Resolved::default();
+        assert_eq!(resolved.topic(&config, &Values::new()).max_message_bytes, 100);
+        resolved.cluster.insert("message.max.bytes".into(), "200".into());
+        assert_eq!(resolved.topic(&config, &Values::new()).max_message_bytes, 200);
+        let own = Values::from([("max.message.bytes".to_owned(), "300".to_owned())]);
+        assert_eq!(resolved.topic(&config, &own).max_message_bytes, 300);
+    }
+
+    #[test]
+    fn the_put_budget_is_on_by_default_only_where_puts_cost() {
+        assert_eq!(config(&[]).put_rate(), None);
+        assert_eq!(config(&[("object.store.url", "s3://b/p")]).put_rate(), Some(20.0));
+        assert_eq!(config(&[("object.store.url", "s3://b/p"), ("wal.put.rate", "0")]).put_rate(), None);
+        assert_eq!(config(&[("wal.put.rate", "400")]).put_rate(), Some(400.0));
+    }
+
+    #[test]
+    fn unknown_and_invalid_topic_settings_are_told() {
+        let config = Config::defaults();
+        let one = |name: &str, value: &str| Values::from([(name.to_owned(), value.to_owned())]);
+        assert!(check_topic(&config, &one("retention.ms", "1000")).is_ok());
+        assert!(check_topic(&config, &one("retention.msx", "1")).is_err());
+        assert!(check_topic(&config, &one("cleanup.policy", "burn")).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! Reads one frame: its length, its first bytes, then the rest into a buffer of its own that its records stay slices of.
+
+use super::limits::NetSettings;
+use bytes::{Bytes, BytesMut};
+use std::{io, time::Duration};
+use thalweg_runtime::{Budget, Charge};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
+
+/// Under which bounds a request is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Record data, kept as it is: large, charged once, to the produce budget, until it has left the log cache.
+    Produce,
+    /// Anything else: small, but decoded into a multiple of its size.
+    Other,
+}
+
+/// A request as it came in, without its length field.
+#[derive(Debug)]
+pub struct Frame {
+    /// Name of its API, for metrics.
+    pub api: &'static str,
+    /// Header and body.
+    pub bytes: Bytes,
+    /// What its bytes are charged to, by class. Decoding it may take more, which is the service's to charge.
+    pub charge: Charge,
+    /// Its class.
+    pub class: Class,
+}
+
+/// Why no frame was read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The client closed the connection between two requests.
+    #[error("closed by the client")]
+    Closed,
+    /// It broke.
+    #[error("connection lost: {0}")]
+    Io(#[from] io::Error),
+    /// Nothing moved for `connections.max.idle.ms`.
+    #[error("idle for too long")]
+    Idle,
+    /// The length field is not that of a request that we take.
+    #[error("a frame of {length} bytes is not between {min} and {max}")]
+    Length {
+        /// What it says.
+        length: i32,
+        /// A request header.
+        min: usize,
+        /// What is allowed for this API.
+        max: usize,
+    },
+    /// Memory for the rest of a frame did not become free in time.
+    #[error("no memory for a frame of {0} bytes: the broker is overloaded")]
+    Overloaded(usize),
+}
+
+/// Length, API key, version, correlation id: every request begins with these.
+const PREFIX: usize = 12;
+/// The shortest request: key, version, correlation id.
+const MIN_FRAME: usize = 8;
+/// Buffers grow in these steps as bytes arrive, so that a length alone costs nothing.
+const GROWTH: usize = 16;
+/// What a Produce takes beyond its frame while it waits for its PUT.
+const PENDING_PRODUCE: usize = 1024;
+/// Every connection may hold this much of a frame uncharged.
+const FIRST_BUFFER: usize = 4 * 1024;
+/// How long a frame that has begun to arrive may stand still.
+const STALL_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a frame that has begun to arrive may wait for memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
+/// Reads the next frame.
+pub async fn read_frame<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    settings: &NetSettings,
+    classify: impl Fn(i16) -> (Class, &'static str),
+) -> Result<Frame, FrameError> {
+    let mut prefix = [0; PREFIX];
+    read_prefix(socket, &mut prefix, settings.max_idle).await?;
+    let (class, api) = classify(i16::from_be_bytes([prefix[4], prefix[5]]));
+    let length = i32::from_be_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]);
+    let max = if class == Class::Produce { settings.max_produce_frame } else { settings.max_other_frame };
+    let size = usize::try_from(length).ok().filter(|size| (MIN_FRAME..=max).contains(size));
+    let size = size.ok_or(FrameError::Length { length, min: MIN_FRAME, max })?;
+    let (bytes, charge) = read_body(socket, &prefix[4..], size, class, settings).await?;
+    Ok(Frame { api, bytes, charge, class })
+}
+
+async fn read_prefix<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    prefix: &mut [u8; PREFIX],
+    max_idle: Duration,
+) -> Result<(), FrameError> {
+    let first = timeout(max_idle, socket.read(prefix)).await.map_err(|_| FrameError::Idle)??;
+    if first == 0 {
+        return Err(FrameError::Closed);
+    }
+    let rest = timeout(max_idle, socket.read_exact(&mut prefix[first..])).await;
+    rest.map_err(|_| FrameError::Idle)??;
+    Ok(())
+}
+
+/// Reads the rest. The first few KiB are part of what a connection costs; beyond that, memory is charged before it is filled.
+async fn read_body<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    begun: &[u8],
+    size: usize,
+    class: Class,
+    settings: &NetSettings,
+) -> Result<(Bytes, Charge), FrameError> {
+    let budgets = &settings.budgets;
+    let (arriving, taken) = match class {
+        Class::Produce => (&budgets.produce, (&budgets.produce, size + PENDING_PRODUCE)),
+        Class::Other => (&budgets.receiving, (&budgets.requests, size)),
+    };
+    if class == Class::Produce {
+        // Wait for room before the rest is read rather than half-way; only what arrives is then taken.
+        drop(budgets.produce.charge(size).await);
+    }
+    let mut held = None;
+    let mut target = FIRST_BUFFER.min(size);
+    let mut buffer = BytesMut::with_capacity(target);
+    buffer.extend_from_slice(begun);
+    loop {
+        fill(socket, &mut buffer, target, settings.max_idle.min(STALL_PATIENCE)).await?;
+        if target == size {
+            break;
+        }
+        target = (target * GROWTH).min(size);
+        held = Some(regrow(arriving, held, target).await?);
+        let mut larger = BytesMut::with_capacity(target);
+        larger.extend_from_slice(&buffer);
+        buffer = larger;
+    }
+    let charge = match held {
+        // Held already, but for what is too little to wait for again.
+        Some(held) if class == Class::Produce => held,
+        _ => taken.0.charge(taken.1).await,
+    };
+    Ok((buffer.freeze(), charge))
+}
+
+/// Exchanges a charge for a larger one. Frames that hold a part wait only so long for the rest, so that they cannot block one
+/// another for ever.
+async fn regrow(budget: &Budget, held: Option<Charge>, size: usize) -> Result<Charge, FrameError> {
+    drop(held);
+    timeout(MEMORY_PATIENCE, budget.charge(size)).await.map_err(|_| FrameError::Overloaded(size))
+}
+
+async fn fill<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    buffer: &mut BytesMut,
+    target: usize,
+    max_idle: Duration,
+) -> Result<(), FrameError> {
+    while buffer.len() < target {
+        let room = (target - buffer.len()) as u64;
+        let mut limited = (&mut *socket).take(room);
+        let read = timeout(max_idle, limited.read_buf(buffer)).await.map_err(|_| FrameError::Idle)??;
+        if read == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Whether a batch of an idempotent producer is the next, a repetition, or out of place (KIP-98, KIP-360).
+
+use thalweg_segment::{BatchEntry, LogState, ProducedBatch, ProducerState};
+
+/// What a batch of an idempotent producer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sequencing {
+    /// The next one: append it.
+    Next,
+    /// One that was appended before; its answer is that of the first copy.
+    Duplicate(ProducedBatch),
+}
+
+/// Why a batch of an idempotent producer is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceError {
+    /// A newer life of the producer has written.
+    #[error("epoch {epoch} of producer {producer} is older than the current epoch {current}")]
+    StaleEpoch {
+        /// Whose batch.
+        producer: i64,
+        /// Its epoch.
+        epoch: i16,
+        /// The newest seen.
+        current: i16,
+    },
+    /// A batch before this one is missing.
+    #[error("sequence {found} of producer {producer} does not follow {last}")]
+    OutOfOrder {
+        /// Whose batch.
+        producer: i64,
+        /// Its first sequence.
+        found: i32,
+        /// The last one appended, or -1.
+        last: i32,
+    },
+    /// The producer has a transaction open in this partition.
+    #[error("producer {producer} wrote outside of its open transaction")]
+    NotInTransaction {
+        /// Whose batch.
+        producer: i64,
+    },
+}
+
+/// Judges `entry` by what the log knows of its producer. Batches without a producer id are always next.
+pub fn judge(state: &LogState, entry: &BatchEntry) -> Result<Sequencing, SequenceError> {
+    if !entry.producer_id.is_some() {
+        return Ok(Sequencing::Next);
+    }
+    match state.producers.get(&entry.producer_id) {
+        // Nothing is known of the producer (any more): its state expired, or its records were deleted.
+        None => Ok(Sequencing::Next),
+        Some(producer) => judge_known(producer, entry),
+    }
+}
+
+fn judge_known(producer: &ProducerState, entry: &BatchEntry) -> Result<Sequencing, SequenceError> {
+    let id = entry.producer_id.0;
+    if let Some(first) = find_duplicate(producer, entry) {
+        return Ok(Sequencing::Duplicate(*first));
+    }
+    if entry.producer_epoch < producer.epoch {
+        return Err(SequenceError::StaleEpoch {
+            producer: id,
+            epoch: entry.producer_epoch,
+            current: producer.epoch,
+        });
+    }
+    let last = last_sequence(producer, entry);
+    if !follows(last, entry.base_sequence) {
+        return Err(SequenceError::OutOfOrder { producer: id, found: entry.base_sequence, last });
+    }
+    if producer.transaction_start.is_some() && !entry.is_transactional() {
+        return Err(SequenceError::NotInTransaction { producer: id });
+    }
+    Ok(Sequencing::Next)
+}
+
+fn find_duplicate<'a>(producer: &'a ProducerState, entry: &BatchEntry) -> Option<&'a ProducedBatch> {
+    if producer.epoch != entry.producer_epoch {
+        return None;
+    }
+    let wanted = (entry.base_sequence, entry.last_sequence());
+    producer.batches.iter().find(|batch| (batch.base_sequence, batch.last_sequence) == wanted)
+}
+
+/// A new epoch begins at sequence 0, as does an epoch that has only a marker so far.
+fn last_sequence(producer: &ProducerState, entry: &BatchEntry) -> i32 {
+    match producer.batches.back() {
+        Some(last) if producer.epoch == entry.producer_epoch => last.last_sequence,
+        _ => -1,
+    }
+}
+
+fn follows(last: i32, next: i32) -> bool {
+    match last.checked_add(1) {
+        Some(expected) => next == expected,
+        None => next == 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thalweg_segment::{LeaderEpoch, Offset, ProducerId};
+
+    fn entry(epoch: i16, base_sequence: i32, count: i32, offset: i64) -> BatchEntry {
+        BatchEntry {
+            base_offset: Offset(offset),
+            last_offset_delta: count - 1,
+            record_count: count,
+            size: 100,
+            leader_epoch: LeaderEpoch(0),
+            attributes: 0,
+            max_timestamp: 0,
+            producer_id: ProducerId(7),
+            producer_epoch: epoch,
+            base_sequence,
+            marker: None,
+        }
+    }
+
+    fn state(entries: &[BatchEntry]) -> LogState {
+        let mut state = LogState::default();
+        for entry in entries {
+            state.apply(entry);
+        }
+        state
+    }
+
+    #[test]
+    fn the_following_sequence_is_next_and_a_gap_is_out_of_order() {
+        let state = state(&[entry(0, 0, 3, 0)]);
+        assert_eq!(judge(&state, &entry(0, 3, 1, 3)), Ok(Sequencing::Next));
+        assert!(matches!(judge(&state, &entry(0, 4, 1, 3)), Err(SequenceError::OutOfOrder { last: 2, .. })));
+    }
+
+    #[test]
+    fn any_of_the_last_five_batches_is_recognised_and_an_older_one_is_out_of_order() {
+        let history: Vec<_> = (0..6).map(|n| entry(0, n, 1, i64::from(n))).collect();
+        let state = state(&history);
+        for batch in &history[1..] {
+            let Ok(Sequencing::Duplicate(first)) = judge(&state, batch) else { panic!("{batch:?} is a duplicate") };
+            assert_eq!(first.base_offset(), batch.base_offset);
+        }
+        assert!(judge(&state, &history[0]).is_err());
+    }
+
+    #[test]
+    fn sequences_wrap_around_to_zero() {
+        let state = state(&[entry(0, i32::MAX - 1, 2, 0)]);
+        assert_eq!(judge(&state, &entry(0, 0, 1, 2)), Ok(Sequencing::Next));
+        let wrapped = self::state(&[entry(0, i32::MAX, 3, 0)]);
+        assert_eq!(judge(&wrapped, &entry(0, 2, 1, 3)), Ok(Sequencing::Next));
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_zero_and_an_old_one_is_stale() {
+        let state = state(&[entry(3, 0, 1, 0)]);
+        assert_eq!(judge(&state, &entry(4, 0, 1, 1)), Ok(Sequencing::Next));
+        assert!(matches!(judge(&state, &entry(4, 5, 1, 1)), Err(SequenceError::OutOfOrder { .. })));
+        assert!(matches!(judge(&state, &entry(2, 0, 1, 1)), Err(SequenceError::StaleEpoch { current: 3, .. })));
+    }
+
+    #[test]
+    fn an_unknown_producer_may_begin_anywhere() {
+        assert_eq!(judge(&LogState::default(), &entry(0, 41, 1, 0)), Ok(Sequencing::Next));
+    }
+}

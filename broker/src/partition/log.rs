@@ -1,0 +1,231 @@
+//! One log: its state, the append, and the news of its high watermark.
+//!
+//! ```text
+//!        start            high watermark         end
+//!          |  readable          |   not durable   |
+//! ```
+//! One short lock protects it. Under it an append judges the producer's sequence, gives offsets, and hands the batch to the
+//! log cache and to the WAL, so that all of them see a log's batches in the same order.
+
+use super::idempotence::{SequenceError, Sequencing, judge};
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
+use thalweg_cache::LogCache;
+use thalweg_segment::{Batch, LeaderEpoch, LogId, LogState, Offset};
+use thalweg_wal::Wal;
+use tokio::sync::{Notify, watch};
+
+/// Why a log takes and gives nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// This broker was fenced or is shutting down: another one has the log.
+    NotOwner,
+    /// The topic was deleted.
+    Deleted,
+}
+
+/// How far a log has become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything below is durable and readable.
+    pub high_watermark: Offset,
+    /// Set once, at the end.
+    pub closed: Option<Closed>,
+}
+
+/// A log as it is at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogView {
+    /// First offset that can be read.
+    pub start: Offset,
+    /// Everything below is durable.
+    pub high_watermark: Offset,
+    /// Where readers of committed data must stop.
+    pub last_stable: Offset,
+    /// Offset of the next record.
+    pub end: Offset,
+}
+
+/// An accepted batch: where it is, and from when on it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// It is acknowledged once the high watermark is here.
+    pub end: Offset,
+    /// First offset of the log.
+    pub log_start: Offset,
+    /// The batch was there already.
+    pub duplicate: bool,
+}
+
+/// Why a batch was not appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The log is closed.
+    #[error("the log is closed: {0:?}")]
+    Closed(Closed),
+    /// The producer's epoch or sequence is wrong.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The log has 2^63 records.
+    #[error("the log has no offset left")]
+    Full,
+}
+
+/// A log that this broker owns.
+pub struct Log {
+    id: LogId,
+    leader_epoch: LeaderEpoch,
+    inner: Mutex<Inner>,
+    progress: watch::Sender<Progress>,
+}
+
+struct Inner {
+    state: LogState,
+    start: Offset,
+    /// Long-polling fetches to wake; dead ones are dropped as the list grows.
+    waiting: Vec<Weak<Notify>>,
+}
+
+/// The list of waiting fetches is swept when it grows past this.
+const SWEEP_WAITING: usize = 32;
+
+impl Log {
+    /// Opens a log at its recovered state: everything in it is durable.
+    pub fn open(id: LogId, leader_epoch: LeaderEpoch, mut state: LogState, start: Offset) -> Self {
+        let high_watermark = state.end.max(start);
+        state.end = high_watermark;
+        state.begin_epoch(leader_epoch, high_watermark);
+        let (progress, _) = watch::channel(Progress { high_watermark, closed: None });
+        Self { id, leader_epoch, inner: Mutex::new(Inner { state, start, waiting: Vec::new() }), progress }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// The epoch under which this broker owns it.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// Appends a validated batch to the log, its cached tail and the WAL.
+    pub fn append(&self, mut batch: Batch, cache: &LogCache, wal: &Wal) -> Result<Appended, AppendError> {
+        let mut inner = self.inner.lock();
+        if let Some(closed) = self.progress.borrow().closed {
+            return Err(AppendError::Closed(closed));
+        }
+        if let Sequencing::Duplicate(first) = judge(&inner.state, &batch.entry())? {
+            return Ok(Appended {
+                base_offset: first.base_offset(),
+                end: first.last_offset.plus(1),
+                log_start: inner.start,
+                duplicate: true,
+            });
+        }
+        let base_offset = inner.state.end;
+        let next = base_offset.0.checked_add(i64::from(batch.last_offset_delta()) + 1);
+        next.ok_or(AppendError::Full)?;
+        batch.place(base_offset, self.leader_epoch);
+        inner.state.apply(&batch.entry());
+        cache.append(self.id, batch.clone());
+        wal.append(self.id, batch);
+        Ok(Appended { base_offset, end: inner.state.end, log_start: inner.start, duplicate: false })
+    }
+
+    /// Everything below `end` is durable: moves the high watermark, answers producers, wakes fetches.
+    pub fn advance(&self, end: Offset) {
+        let moved = self.progress.send_if_modified(|progress| {
+            let moves = progress.closed.is_none() && end > progress.high_watermark;
+            if moves {
+                progress.high_watermark = end;
+            }
+            moves
+        });
+        if moved {
+            self.wake();
+        }
+    }
+
+    /// Ends the log's service here: whoever waits is told why.
+    pub fn close(&self, why: Closed) {
+        {
+            // Under the lock, so that no append is half done when the log closes.
+            let _inner = self.inner.lock();
+            self.progress.send_modify(|progress| progress.closed = progress.closed.or(Some(why)));
+        }
+        self.wake();
+    }
+
+    /// Waits until the high watermark is at `end`. Returns why not, where the log closes first.
+    pub async fn durable(&self, end: Offset) -> Result<(), Closed> {
+        let mut progress = self.progress.subscribe();
+        let reached = progress.wait_for(|at| at.high_watermark >= end || at.closed.is_some()).await;
+        let reached = *reached.expect("the sender lives as long as the log");
+        if reached.high_watermark >= end { Ok(()) } else { Err(reached.closed.unwrap_or(Closed::NotOwner)) }
+    }
+
+    /// Whether the log has ended its service, and why.
+    pub fn closed(&self) -> Option<Closed> {
+        self.progress.borrow().closed
+    }
+
+    /// The log as it is now.
+    pub fn view(&self) -> LogView {
+        let inner = self.inner.lock();
+        let high_watermark = self.progress.borrow().high_watermark;
+        let last_stable = inner.state.first_open_offset().map_or(high_watermark, |open| open.min(high_watermark));
+        LogView { start: inner.start, high_watermark, last_stable, end: inner.state.end }
+    }
+
+    /// Wakes `waiter` when there is more to read, until it is dropped.
+    pub fn watch(&self, waiter: &Arc<Notify>) {
+        let mut inner = self.inner.lock();
+        if inner.waiting.len() >= SWEEP_WAITING && inner.waiting.len().is_power_of_two() {
+            inner.waiting.retain(|waiting| waiting.strong_count() > 0);
+        }
+        inner.waiting.push(Arc::downgrade(waiter));
+    }
+
+    fn wake(&self) {
+        self.inner.lock().waiting.retain(|waiting| {
+            let waiter = waiting.upgrade();
+            waiter.iter().for_each(|waiter| waiter.notify_one());
+            waiter.is_some()
+        });
+    }
+
+    /// The offset where `epoch` ends, and the largest epoch at or below it, as OffsetForLeaderEpoch answers (KIP-101).
+    pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let inner = self.inner.lock();
+        let epochs = &inner.state.leader_epochs;
+        if epoch == self.leader_epoch {
+            return Some((epoch, inner.state.end));
+        }
+        let after = epochs.partition_point(|(known, _)| *known <= epoch);
+        let (found, _) = epochs.get(after.checked_sub(1)?)?;
+        let end = epochs.get(after).map_or(inner.state.end, |(_, start)| *start);
+        Some((*found, end.max(inner.start)))
+    }
+
+    /// The epoch that wrote the record at `offset`.
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        let inner = self.inner.lock();
+        let after = inner.state.leader_epochs.partition_point(|(_, start)| *start <= offset);
+        after.checked_sub(1).map_or(LeaderEpoch(-1), |at| inner.state.leader_epochs[at].0)
+    }
+
+    /// Moves the log's start up to `start`. Returns the start as it then is.
+    pub fn raise_start(&self, start: Offset) -> Offset {
+        let mut inner = self.inner.lock();
+        inner.start = inner.start.max(start.min(self.progress.borrow().high_watermark));
+        inner.start
+    }
+
+    /// Forgets producers that have been silent since `before_ms`.
+    pub fn expire_producers(&self, before_ms: i64) {
+        self.inner.lock().state.expire_producers(before_ms);
+    }
+}

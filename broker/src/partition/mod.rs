@@ -1,0 +1,9 @@
+//! Partitions: the state of each log that this broker owns, and what is done to it.
+
+mod idempotence;
+mod log;
+mod logs;
+
+pub use idempotence::{SequenceError, Sequencing, judge};
+pub use log::{AppendError, Appended, Closed, Log, LogView, Progress};
+pub use logs::Logs;

@@ -1,0 +1,73 @@
+//! Reads a log from wherever its batches are: the tail in memory, else the block cache and the object store.
+
+use crate::{broker::Broker, partition::Log};
+use bytes::{BufMut, Bytes, BytesMut};
+use thalweg_cache::Tail;
+use thalweg_metadata::IndexError;
+use thalweg_runtime::Charge;
+use thalweg_segment::{Batch, Offset};
+
+/// Records smaller than this are copied next to their header: a system call's slice costs more than the copy.
+const COPY_BELOW: usize = 1024;
+/// Size of the buffers that headers and small records are gathered in.
+const GATHER: usize = 8 * 1024;
+
+/// Whole batches on their way to a client, as slices of what they were read from.
+#[derive(Debug, Default)]
+pub struct Slices {
+    /// The bytes, in order.
+    pub chunks: Vec<Bytes>,
+    /// Keeps the memory behind the slices charged.
+    pub held: Vec<Charge>,
+    /// Bytes in all.
+    pub len: usize,
+}
+
+impl Slices {
+    fn of_batches(batches: &[Batch]) -> Self {
+        let mut slices = Self::default();
+        let mut gathered = BytesMut::new();
+        for batch in batches {
+            slices.len += batch.len();
+            slices.held.extend(batch.charge().cloned());
+            gathered.put_slice(batch.head());
+            if batch.records().len() < COPY_BELOW {
+                gathered.put_slice(batch.records());
+            } else {
+                slices.chunks.push(gathered.split().freeze());
+                slices.chunks.push(batch.records().clone());
+            }
+            if gathered.capacity() - gathered.len() < COPY_BELOW {
+                slices.chunks.push(gathered.split().freeze());
+                gathered.reserve(GATHER);
+            }
+        }
+        slices.chunks.push(gathered.freeze());
+        slices.chunks.retain(|chunk| !chunk.is_empty());
+        slices
+    }
+}
+
+impl Broker {
+    /// Batches of `log` from the one that holds `from`, all below `limit`, until `max_bytes` are reached; the first even where
+    /// it alone is larger, if `at_least_one`.
+    pub async fn read(
+        &self,
+        log: &Log,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Slices, IndexError> {
+        if from >= limit {
+            return Ok(Slices::default());
+        }
+        if let Tail::Hit(batches) = self.cache.read(log.id(), from, limit, max_bytes, at_least_one) {
+            return Ok(Slices::of_batches(&batches));
+        }
+        let runs = self.reader.read(log.id(), from, limit, max_bytes, at_least_one).await?;
+        let chunks: Vec<Bytes> = runs.into_iter().map(|run| run.bytes).collect();
+        let len = chunks.iter().map(Bytes::len).sum();
+        Ok(Slices { chunks, held: Vec::new(), len })
+    }
+}

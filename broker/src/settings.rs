@@ -1,0 +1,157 @@
+//! The settings that the broker works by, parsed. Where they come from and what they are called stands in `config`.
+
+use std::time::Duration;
+use thalweg_segment::BrokerId;
+use thalweg_wal::WalConfig;
+
+/// Where a broker can be reached under one listener's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The listener's name, e.g. `PLAINTEXT`.
+    pub listener: String,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// Settings that hold for the life of the process.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// `node.id`.
+    pub broker: BrokerId,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+    /// `advertised.listeners`: what clients are told, per listener. Filled in once the listeners are bound.
+    pub advertised: Vec<Endpoint>,
+    /// The write-ahead log.
+    pub wal: WalConfig,
+    /// How the memory budget is divided.
+    pub memory: MemorySettings,
+    /// Settings that can change while the broker runs, as they are at start.
+    pub dynamic: DynamicSettings,
+}
+
+/// Bytes of each class of memory; together `memory.bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// Produced batches from the socket until they are evicted from the log cache: requests, the WAL, the tail.
+    pub produce: usize,
+    /// Flushed batches that the log cache keeps, a part of `produce`.
+    pub log_cache: usize,
+    /// The block cache for reads of older data.
+    pub block_cache: usize,
+    /// Blocks on their way from the object store.
+    pub block_reads: usize,
+    /// Requests other than Produce, while they are decoded and handled.
+    pub requests: usize,
+    /// Those of them that have arrived in part.
+    pub receiving: usize,
+    /// Responses that clients have not taken yet.
+    pub responses: usize,
+}
+
+impl MemorySettings {
+    /// Divides a budget: most of it to the tail, which serves both the WAL and its readers.
+    pub fn divide(total: usize) -> Self {
+        let percent = |share: usize| total / 100 * share;
+        Self {
+            produce: percent(65),
+            log_cache: percent(45),
+            block_cache: percent(12),
+            block_reads: percent(6),
+            requests: percent(6),
+            receiving: percent(1),
+            responses: percent(10),
+        }
+    }
+}
+
+/// Broker settings that AlterConfigs can change at run time, under Kafka's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamicSettings {
+    /// `auto.create.topics.enable`.
+    pub auto_create_topics: bool,
+    /// `num.partitions`.
+    pub num_partitions: u32,
+    /// `fetch.max.bytes`.
+    pub fetch_max_bytes: usize,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_sessions: usize,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration: Duration,
+    /// `max.request.partition.size.limit`.
+    pub max_request_partitions: usize,
+    /// `delete.topic.enable`.
+    pub delete_topics: bool,
+    /// The defaults of topics that don't set them.
+    pub topic: TopicSettings,
+}
+
+/// What the broker sets as timestamp of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The time of the append.
+    LogAppendTime,
+}
+
+/// `compression.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetCompression {
+    /// Keep what the producer chose.
+    Producer,
+    /// This codec (0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd) at this level, where it has levels.
+    Codec {
+        /// Kafka's number of the codec.
+        id: i16,
+        /// `compression.gzip.level` and its like.
+        level: Option<i32>,
+    },
+}
+
+/// Settings of a topic that the write path acts on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: i64,
+    /// `max.message.bytes`.
+    pub max_message_bytes: usize,
+    /// `compression.type`.
+    pub compression: TargetCompression,
+    /// `cleanup.policy` includes `compact`: every record needs a key.
+    pub compact: bool,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            max_message_bytes: 1_048_588,
+            compression: TargetCompression::Producer,
+            compact: false,
+        }
+    }
+}
+
+impl Default for DynamicSettings {
+    fn default() -> Self {
+        Self {
+            auto_create_topics: true,
+            num_partitions: 1,
+            fetch_max_bytes: 57_671_680,
+            fetch_sessions: 1_000,
+            producer_id_expiration: Duration::from_secs(86_400),
+            max_request_partitions: 2_000,
+            delete_topics: true,
+            topic: TopicSettings::default(),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The topics of the cluster, as this broker knows them, and every change to them.
+
+use crate::{
+    partition::{Closed, Log, Logs},
+    settings::TopicSettings,
+};
+use parking_lot::RwLock;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+};
+use thalweg_metadata::{IndexError, Metadata, MetadataError, ObjectIndex, OwnerRecord, TopicRecord};
+use thalweg_segment::{Incarnation, LogId, LogState, Offset};
+use thalweg_wal::Wal;
+use uuid::Uuid;
+
+/// A topic and its open logs. Immutable: a change makes a new one.
+pub struct Topic {
+    /// As it is stored.
+    pub record: TopicRecord,
+    /// Its settings, the broker's defaults filled in.
+    pub settings: TopicSettings,
+    /// The log of each partition.
+    pub logs: Vec<Arc<Log>>,
+}
+
+impl Topic {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Uuid {
+        self.record.id
+    }
+
+    /// The log of partition `index`.
+    pub fn log(&self, index: i32) -> Option<&Arc<Log>> {
+        self.logs.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// Turns a topic's own settings into what holds for it; the broker's defaults can change.
+pub type ResolveSettings = Box<dyn Fn(&BTreeMap<String, String>) -> TopicSettings + Send + Sync>;
+
+/// All topics by name and id.
+pub struct Topics {
+    metadata: Metadata,
+    index: ObjectIndex,
+    wal: Wal,
+    logs: Arc<Logs>,
+    owner: OwnerRecord,
+    resolve: ResolveSettings,
+    known: RwLock<Known>,
+    /// Changes are made one after another, so that what is stored and what is known stay the same.
+    changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_name: BTreeMap<String, Arc<Topic>>,
+    names: BTreeMap<Uuid, String>,
+}
+
+impl Topics {
+    /// Reads all topics and opens their logs, each at its recovered state.
+    pub async fn open(
+        metadata: Metadata,
+        index: ObjectIndex,
+        wal: Wal,
+        logs: Arc<Logs>,
+        owner: OwnerRecord,
+        resolve: ResolveSettings,
+    ) -> Result<Self, IndexError> {
+        let records = metadata.topics().await?;
+        let starts = metadata.log_starts().await?;
+        let ids: Vec<LogId> = records.iter().flat_map(TopicRecord::log_ids).collect();
+        let states: BTreeMap<LogId, LogState> = index.states(&ids).await?.into_iter().collect();
+        let topics = Self {
+            metadata,
+            index,
+            wal,
+            logs,
+            owner,
+            resolve,
+            known: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+        };
+        for record in records {
+            let opened = record.log_ids().map(|id| {
+                let state = states.get(&id).cloned().unwrap_or_default();
+                topics.open_log(id, state, starts.get(&id).copied().unwrap_or_default())
+            });
+            let opened = opened.collect();
+            topics.publish(record, opened);
+        }
+        Ok(topics)
+    }
+
+    fn open_log(&self, id: LogId, state: LogState, start: Offset) -> Arc<Log> {
+        self.wal.open_log(id, state.clone());
+        let log = Arc::new(Log::open(id, self.owner.leader_epoch, state, start));
+        self.logs.add([log.clone()]);
+        log
+    }
+
+    fn publish(&self, record: TopicRecord, logs: Vec<Arc<Log>>) -> Arc<Topic> {
+        let settings = (self.resolve)(&record.configs);
+        let topic = Arc::new(Topic { record, settings, logs });
+        let mut known = self.known.write();
+        known.names.insert(topic.id(), topic.name().to_owned());
+        known.by_name.insert(topic.name().to_owned(), topic.clone());
+        topic
+    }
+
+    /// The incarnation and leader epoch under which this broker owns the logs.
+    pub fn owner(&self) -> OwnerRecord {
+        self.owner
+    }
+
+    /// A topic by name.
+    pub fn by_name(&self, name: &str) -> Option<Arc<Topic>> {
+        self.known.read().by_name.get(name).cloned()
+    }
+
+    /// A topic by id.
+    pub fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        let known = self.known.read();
+        known.by_name.get(known.names.get(&id)?).cloned()
+    }
+
+    /// Every topic, by name.
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        self.known.read().by_name.values().cloned().collect()
+    }
+
+    /// An existing topic whose name collides with `name` in metric names, where `.` and `_` are the same.
+    pub fn colliding(&self, name: &str) -> Option<String> {
+        let folded = |name: &str| name.replace('.', "_");
+        let wanted = folded(name);
+        let known = self.known.read();
+        known.by_name.keys().find(|other| *other != name && folded(other) == wanted).cloned()
+    }
+
+    /// Creates a topic and opens its logs.
+    pub async fn create(
+        &self,
+        name: &str,
+        partitions: u32,
+        configs: BTreeMap<String, String>,
+    ) -> Result<Arc<Topic>, MetadataError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let record = self.metadata.create_topic(name, partitions, configs).await?;
+        let logs = record.log_ids().map(|id| self.open_log(id, LogState::default(), Offset(0))).collect();
+        tracing::info!(topic = name, partitions, "topic created");
+        Ok(self.publish(record, logs))
+    }
+
+    /// Adds partitions up to `count`.
+    pub async fn grow(&self, topic: &Topic, count: u32) -> Result<Arc<Topic>, MetadataError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let current = self.current(topic)?;
+        let record = self.metadata.add_partitions(&current.record, count).await?;
+        let added = record.log_ids().skip(current.logs.len());
+        let added = added.map(|id| self.open_log(id, LogState::default(), Offset(0)));
+        let logs = current.logs.iter().cloned().chain(added).collect();
+        tracing::info!(topic = topic.name(), partitions = count, "partitions added");
+        Ok(self.publish(record, logs))
+    }
+
+    /// Changes a topic's settings by `change`, which sees them as they are.
+    pub async fn configure(
+        &self,
+        topic: &Topic,
+        change: impl FnOnce(&mut BTreeMap<String, String>),
+    ) -> Result<Arc<Topic>, MetadataError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let current = self.current(topic)?;
+        let mut configs = current.record.configs.clone();
+        change(&mut configs);
+        let record = self.metadata.set_topic_configs(&current.record, configs).await?;
+        Ok(self.publish(record, current.logs.clone()))
+    }
+
+    /// Deletes a topic: its logs close, its data becomes garbage.
+    pub async fn delete(&self, topic: &Topic) -> Result<(), MetadataError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let current = self.current(topic)?;
+        self.metadata.delete_topic(current.name(), current.id()).await?;
+        {
+            let mut known = self.known.write();
+            known.by_name.remove(current.name());
+            known.names.remove(&current.id());
+        }
+        for log in &current.logs {
+            self.wal.close_log(log.id());
+            self.logs.remove(log.id(), Closed::Deleted);
+        }
+        tracing::info!(topic = current.name(), "topic deleted");
+        Ok(())
+    }
+
+    /// Moves a log's start up, durably first.
+    pub async fn raise_start(&self, log: &Log, start: Offset) -> Result<Offset, MetadataError> {
+        let incarnation: Incarnation = self.owner.incarnation;
+        self.metadata.set_log_start(incarnation, log.id(), start).await?;
+        Ok(log.raise_start(start))
+    }
+
+    /// Works out every topic's settings anew, after the broker's defaults have changed.
+    pub async fn refresh_settings(&self) {
+        let _one_at_a_time = self.changing.lock().await;
+        for topic in self.all() {
+            self.publish(topic.record.clone(), topic.logs.clone());
+        }
+    }
+
+    /// What the object index holds.
+    pub fn index(&self) -> &ObjectIndex {
+        &self.index
+    }
+
+    /// The topic as it is now; it may have changed, or be another of the same name, since the caller looked.
+    fn current(&self, topic: &Topic) -> Result<Arc<Topic>, MetadataError> {
+        let current = self.by_name(topic.name()).filter(|current| current.id() == topic.id());
+        current.ok_or_else(|| MetadataError::NoSuchTopic { name: topic.name().to_owned() })
+    }
+}
+
+/// Whether Kafka keeps its own records in a topic of this name.
+pub fn is_internal(name: &str) -> bool {
+    INTERNAL.contains(&name)
+}
+
+const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];

@@ -1,0 +1,48 @@
+//! What the index in memory notes of one object.
+
+use super::{Extent, ObjectRef};
+use crate::LogSegmentRecord;
+use std::sync::Arc;
+use thalweg_segment::{BlockEntry, Index, LogId, Offset};
+
+/// What one object holds: an extent for each log, and of which logs it has the state, at which offset.
+pub(super) struct Contents {
+    pub(super) extents: Vec<(LogId, Extent)>,
+    pub(super) states: Vec<(LogId, Offset, Arc<ObjectRef>)>,
+}
+
+impl Contents {
+    /// A log segment. Like every flushed segment, it has the state of its log at its end.
+    pub(super) fn of_log(record: &LogSegmentRecord) -> Self {
+        let object = ObjectRef::of_log(record);
+        let extent = Extent {
+            base: record.base_offset,
+            end: record.end_offset,
+            max_timestamp: record.max_timestamp,
+            object: object.clone(),
+        };
+        Self { extents: vec![(record.log, extent)], states: vec![(record.log, record.end_offset, object)] }
+    }
+
+    /// A shared segment or a manifest.
+    pub(super) fn of_shared(object: &Arc<ObjectRef>, index: &Index) -> Self {
+        let of_one_log = |a: &BlockEntry, b: &BlockEntry| a.log == b.log;
+        Self {
+            extents: index
+                .blocks
+                .chunk_by(of_one_log)
+                .filter_map(|blocks| Some((blocks.first()?.log, extent_of(blocks, object)?)))
+                .collect(),
+            states: index.states.iter().map(|state| (state.log, state.end, object.clone())).collect(),
+        }
+    }
+}
+
+fn extent_of(blocks: &[BlockEntry], object: &Arc<ObjectRef>) -> Option<Extent> {
+    Some(Extent {
+        base: blocks.first()?.base_offset,
+        end: blocks.last()?.end_offset,
+        max_timestamp: blocks.iter().map(|block| block.max_timestamp).max()?,
+        object: object.clone(),
+    })
+}

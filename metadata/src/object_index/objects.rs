@@ -1,0 +1,124 @@
+//! Reads what objects say of themselves: index blocks, through a bounded cache, and batch entries.
+
+use super::{Extent, IndexError, ObjectRef};
+use crate::ObjectShape;
+use futures::FutureExt;
+use moka::future::Cache;
+use object_store::path::Path;
+use std::{
+    hash::{BuildHasherDefault, DefaultHasher},
+    mem::size_of,
+    sync::Arc,
+};
+use thalweg_segment::{
+    AbortedTransaction, BatchEntry, BlockEntry, FormatError, Index, LogId, Purpose, ReadError, SegmentId,
+    StateEntry, Store, StoreError, check_block, read_index_at, split_batches,
+};
+
+/// A hasher without a random seed: what the cache keeps is the same in each run.
+type Hasher = BuildHasherDefault<DefaultHasher>;
+
+/// Objects of the store, and their index blocks as far as they are cached.
+pub(super) struct Objects {
+    pub(super) store: Store,
+    indexes: Cache<SegmentId, Arc<Index>, Hasher>,
+}
+
+impl Objects {
+    pub(super) fn new(store: Store, cache_bytes: u64) -> Self {
+        let indexes = Cache::builder()
+            .max_capacity(cache_bytes)
+            .weigher(|_, index: &Arc<Index>| weight(index))
+            .build_with_hasher(Hasher::default());
+        Self { store, indexes }
+    }
+
+    /// The index block of `object`, from the cache or by one range GET that all who ask for it share.
+    pub(super) async fn index(&self, object: &ObjectRef) -> Result<Arc<Index>, IndexError> {
+        let read = self.read_index(object);
+        self.indexes.try_get_with(object.id, read).await.map_err(|error| IndexError::for_another(&error))
+    }
+
+    async fn read_index(&self, object: &ObjectRef) -> Result<Arc<Index>, ReadError> {
+        let ObjectShape { size, index_position, .. } = object.shape;
+        let (footer, index) = read_index_at(&self.store, &object.path, index_position, size).await?;
+        let expected = (object.kind, object.id.incarnation, object.id.number);
+        if (footer.kind, footer.writer, footer.number) != expected {
+            return Err(malformed(&object.path, FormatError::Malformed { what: "footer: another object's" }));
+        }
+        Ok(Arc::new(index))
+    }
+
+    /// Keeps an index block that is at hand, where that can be done at once.
+    pub(super) fn keep(&self, object: &ObjectRef, index: Arc<Index>) {
+        let _ = self.indexes.insert(object.id, index).now_or_never();
+    }
+
+    /// The entries of all batches of `log` in `extent`, whose object has `index`.
+    pub(super) async fn entries(
+        &self,
+        index: &Index,
+        log: LogId,
+        extent: &Extent,
+    ) -> Result<Vec<BatchEntry>, IndexError> {
+        let mut entries = Vec::new();
+        for block in extent.blocks_in(index, log) {
+            if block.batches.is_empty() {
+                entries.extend(self.entries_of_batches(&extent.object.path_of(block), block).await?);
+            } else {
+                entries.extend_from_slice(&block.batches);
+            }
+        }
+        entries.retain(|entry| extent.base <= entry.base_offset && entry.base_offset < extent.end);
+        Ok(entries)
+    }
+
+    async fn entries_of_batches(
+        &self,
+        path: &Path,
+        block: &BlockEntry,
+    ) -> Result<Vec<BatchEntry>, ReadError> {
+        let range = block.position..block.end_position();
+        let bytes = self.store.get_range(path, range, Purpose::Fetch).await?;
+        let batches = check_block(&bytes, block).and_then(|()| split_batches(bytes));
+        let batches = batches.map_err(|source| malformed(path, source))?;
+        Ok(batches.iter().map(|batch| batch.entry()).collect())
+    }
+}
+
+pub(super) fn malformed(path: &Path, source: FormatError) -> ReadError {
+    ReadError::Format { path: path.clone(), source }
+}
+
+/// Bytes of memory that an index takes.
+fn weight(index: &Index) -> u32 {
+    let batches: usize = index.blocks.iter().map(|block| block.batches.capacity()).sum();
+    let bytes = batches * size_of::<BatchEntry>()
+        + index.blocks.capacity() * size_of::<BlockEntry>()
+        + index.states.capacity() * size_of::<StateEntry>()
+        + index.aborted.capacity() * size_of::<(LogId, AbortedTransaction)>();
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+impl IndexError {
+    /// The error of a read that several callers waited for, for one of them.
+    pub fn for_another(error: &ReadError) -> Self {
+        Self::Read(match error {
+            ReadError::Store(error) => ReadError::Store(copy(error)),
+            ReadError::Format { path, source } => malformed(path, source.clone()),
+        })
+    }
+}
+
+fn copy(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::NotFound { path } => StoreError::NotFound { path: path.clone() },
+        StoreError::AlreadyExists { path } => StoreError::AlreadyExists { path: path.clone() },
+        StoreError::Unavailable { path, source } => {
+            StoreError::Unavailable { path: path.clone(), source: source.to_string().into() }
+        }
+        StoreError::Rejected { path, source } => {
+            StoreError::Rejected { path: path.clone(), source: source.to_string().into() }
+        }
+    }
+}
