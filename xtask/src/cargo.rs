@@ -74,13 +74,13 @@ pub fn target_folder() -> PathBuf {
 /// what is measured. In a debug build this doesn't return.
 pub fn use_release_broker() -> Result<()> {
     if cfg!(debug_assertions) {
-        let broker = build_broker(Profile::Release)?;
+        let given = env::var_os(BROKER_VARIABLE).map(PathBuf::from);
+        let broker = given.map_or_else(|| build_broker(Profile::Release), Ok)?;
         let arguments: Vec<String> = env::args().skip(1).collect();
         let mut command = cargo(&["run", "--quiet", "--release", "--package", "xtask", "--"]);
-        if env::var_os(BROKER_VARIABLE).is_none() {
-            command.env(BROKER_VARIABLE, broker);
-        }
-        std::process::exit(command.args(arguments).status()?.code().unwrap_or(1));
+        std::process::exit(
+            command.env(BROKER_VARIABLE, broker).args(arguments).status()?.code().unwrap_or(1),
+        );
     }
     anyhow::ensure!(env::var_os(BROKER_VARIABLE).is_some(), "name the broker's program in {BROKER_VARIABLE}");
     Ok(())

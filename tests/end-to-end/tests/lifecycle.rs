@@ -134,7 +134,7 @@ mod on_minio {
         let status = older.wait_for_exit(PATIENCE).unwrap();
         assert!(!status.success(), "it ended with {status}");
         let said = older.process().output();
-        assert!(said.contains("fenced"), "{said}");
+        assert!(said.contains("another process has taken over"), "{said}");
 
         let read = kafka::read_all(newer.address(), "shared", 0).await.unwrap();
         assert_eq!(read.len(), 200, "the newer broker has what the older acknowledged and nothing else");

@@ -1,10 +1,7 @@
 //! Line 4: 200 times kill -9 under an idempotent load, on MinIO, with answers that get lost.
 
 use super::{Report, runtime};
-use crate::{
-    cargo::{self, cargo},
-    simulate,
-};
+use crate::simulate;
 use anyhow::{Context, Result};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
