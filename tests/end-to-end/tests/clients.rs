@@ -55,9 +55,20 @@ fn admin_tools_work(broker: &Thalweg) {
     let ok = |finished: anyhow::Result<thalweg_end_to_end::clients::Finished>| {
         finished.unwrap().expect_success().unwrap().stdout
     };
-    ok(tools.topics(&["--create", "--topic", "admin", "--partitions", "1", "--config", "retention.ms=1234567"]));
+    ok(tools.topics(&[
+        "--create",
+        "--topic",
+        "admin",
+        "--partitions",
+        "1",
+        "--config",
+        "retention.ms=1234567",
+    ]));
     let described = ok(tools.topics(&["--describe", "--topic", "admin"]));
-    assert!(described.contains("PartitionCount: 1") && described.contains("retention.ms=1234567"), "{described}");
+    assert!(
+        described.contains("PartitionCount: 1") && described.contains("retention.ms=1234567"),
+        "{described}"
+    );
     ok(tools.topics(&["--alter", "--topic", "admin", "--partitions", "3"]));
     assert!(ok(tools.topics(&["--describe", "--topic", "admin"])).contains("PartitionCount: 3"));
 
@@ -73,7 +84,8 @@ fn admin_tools_work(broker: &Thalweg) {
     let offset_at = |time| ok(tools.get_offsets(&["--topic", "offsets", "--time", time])).trim().to_owned();
     assert_eq!(offset_at("latest"), format!("offsets:0:{LINES}"));
     let plan = folder.path().join("delete.json");
-    fs::write(&plan, r#"{"version":1,"partitions":[{"topic":"offsets","partition":0,"offset":777}]}"#).unwrap();
+    fs::write(&plan, r#"{"version":1,"partitions":[{"topic":"offsets","partition":0,"offset":777}]}"#)
+        .unwrap();
     ok(tools.delete_records(&["--offset-json-file", plan.to_str().unwrap()]));
     assert_eq!(offset_at("earliest"), "offsets:0:777");
 
@@ -115,7 +127,8 @@ mod with_kafka_tools {
     #[test]
     fn every_api_version_is_announced_as_kafka_expects() {
         let broker = on_file();
-        let versions = KafkaTools::new(broker.address()).unwrap().api_versions().unwrap().expect_success().unwrap();
+        let versions =
+            KafkaTools::new(broker.address()).unwrap().api_versions().unwrap().expect_success().unwrap();
         assert!(versions.stdout.contains("Produce(0)"), "{}", versions.stdout);
     }
 

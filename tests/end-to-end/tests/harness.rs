@@ -19,7 +19,8 @@ mod with_kafka_tools {
         let address = kafka.address();
         kafka::create_topic(address, "plain", 2).await.unwrap();
         let batch = Batch::plain(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")]).encode();
-        let request = ProduceRequest { topic: "plain", acks: -1, partitions: &[(0, batch.clone()), (1, batch)] };
+        let request =
+            ProduceRequest { topic: "plain", acks: -1, partitions: &[(0, batch.clone()), (1, batch)] };
         let produced = Connection::open(address).await.unwrap().produce(&request).await.unwrap();
         assert!(produced.iter().all(|answer| answer.error == 0 && answer.base_offset == 0), "{produced:?}");
         let read = kafka::read_all(address, "plain", 1).await.unwrap();

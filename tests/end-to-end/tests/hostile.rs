@@ -68,7 +68,8 @@ async fn what_is_not_kafka_is_closed_and_others_go_on() {
 async fn half_a_frame_and_a_hang_up_harm_nobody() {
     let mut broker = Options::new().unwrap().start().unwrap();
     let address = broker.address();
-    let whole = Writer::default().bytes(&Writer::default().i16(18).i16(0).i32(1).string("half").finish()).finish();
+    let whole =
+        Writer::default().bytes(&Writer::default().i16(18).i16(0).i32(1).string("half").finish()).finish();
     for length in 0..whole.len() {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(&whole[..length]).await.unwrap();

@@ -55,7 +55,13 @@ impl KafkaTools {
 
     /// `kafka-console-consumer.sh --partition 0` from the start: the first `records` records in `output`,
     /// each followed by `separator`.
-    pub fn console_consumer(&self, topic: &str, records: usize, separator: &str, output: &Path) -> Result<()> {
+    pub fn console_consumer(
+        &self,
+        topic: &str,
+        records: usize,
+        separator: &str,
+        output: &Path,
+    ) -> Result<()> {
         let mut command = self.command("org.apache.kafka.tools.consumer.ConsoleConsumer");
         command.args(["--topic", topic, "--partition", "0", "--offset", "earliest", "--timeout-ms", "60000"]);
         command.args(["--max-messages", &records.to_string()]);

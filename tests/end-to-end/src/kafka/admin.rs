@@ -51,7 +51,12 @@ impl Connection {
     }
 
     /// Creates a topic; its error code.
-    pub async fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<i16> {
+    pub async fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<i16> {
         let (replication, timeout_ms) = (1, 30_000);
         let body = Writer::default().i32(1).string(topic).i32(partitions).i16(replication).i32(0);
         let body = body.array(configs.iter(), |to, (key, value)| to.string(key).string(value));
@@ -64,7 +69,8 @@ impl Connection {
 
     /// A producer id for an idempotent producer.
     pub async fn init_producer_id(&mut self) -> Result<Producer> {
-        let mut answer = self.call(INIT_PRODUCER_ID, &Writer::default().null_string().i32(60_000).finish()).await?;
+        let mut answer =
+            self.call(INIT_PRODUCER_ID, &Writer::default().null_string().i32(60_000).finish()).await?;
         let (_throttle, error) = (answer.i32()?, answer.i16()?);
         ensure!(error == code::NONE, "InitProducerId: error {error}");
         Ok(Producer { id: answer.i64()?, epoch: answer.i16()? })

@@ -1,6 +1,8 @@
 //! An idempotent producer whose every decision can be seen: what it numbered, sent again, and saw acknowledged.
 
-use super::{Answers, Batch, Connection, ProduceRequest, ProducedPartition, Producer, Record, Requests, code};
+use super::{
+    Answers, Batch, Connection, ProduceRequest, ProducedPartition, Producer, Record, Requests, code,
+};
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -102,7 +104,12 @@ impl IdempotentProducer {
         for (partition, count) in &self.next {
             let read = super::read_all(self.address, &self.topic, *partition).await?;
             self.check(*partition, &read).with_context(|| format!("{}-{partition}", self.topic))?;
-            ensure!(read.len() as u64 == *count, "{}-{partition}: {} of {count} records", self.topic, read.len());
+            ensure!(
+                read.len() as u64 == *count,
+                "{}-{partition}: {} of {count} records",
+                self.topic,
+                read.len()
+            );
         }
         Ok(())
     }
@@ -144,7 +151,8 @@ impl IdempotentProducer {
     async fn run_connection(&mut self, stop: &mut impl FnMut(&Acknowledged) -> bool) -> Result<(), Failure> {
         let address = self.address;
         let open = || Connection::open(address);
-        let connection = wait::until_ok("the broker is back", OUTAGE_PATIENCE, open).await.map_err(Failure::Broker)?;
+        let connection =
+            wait::until_ok("the broker is back", OUTAGE_PATIENCE, open).await.map_err(Failure::Broker)?;
         let (mut requests, mut answers) = connection.split();
         let mut sent = 0;
         loop {
@@ -188,7 +196,8 @@ impl IdempotentProducer {
 
     async fn send(&self, requests: &mut Requests, index: usize) -> Result<()> {
         let batches = &self.waiting[index].batches;
-        let partitions: Vec<_> = batches.iter().map(|(partition, _, batch)| (*partition, batch.clone())).collect();
+        let partitions: Vec<_> =
+            batches.iter().map(|(partition, _, batch)| (*partition, batch.clone())).collect();
         requests.produce(&ProduceRequest { topic: &self.topic, acks: -1, partitions: &partitions }).await
     }
 
@@ -211,13 +220,16 @@ impl IdempotentProducer {
     fn settle(&mut self, request: &mut Request, answer: ProducedPartition) -> Result<()> {
         let ProducedPartition { partition, error, .. } = answer;
         let index = request.batches.iter().position(|(of, ..)| *of == partition);
-        let index = index.with_context(|| format!("an answer for partition {partition}, which was not asked for"))?;
+        let index =
+            index.with_context(|| format!("an answer for partition {partition}, which was not asked for"))?;
         let first = request.batches[index].1;
         match error {
             code::NONE => {}
             code::DUPLICATE_SEQUENCE_NUMBER => self.acknowledged.duplicates += 1,
             error if code::is_retriable(error) => return Ok(()),
-            error => bail!("{}-{partition}: error {error} for the records from number {first} on", self.topic),
+            error => {
+                bail!("{}-{partition}: error {error} for the records from number {first} on", self.topic)
+            }
         }
         request.batches.swap_remove(index);
         self.acknowledged.records.insert(partition, first + self.records_per_batch);

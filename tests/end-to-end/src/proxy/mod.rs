@@ -48,9 +48,10 @@ impl Proxy {
             let runtime = runtime.expect("a runtime needs nothing but file descriptors");
             runtime.block_on(async {
                 let listener = TcpListener::bind(address).await;
-                let local = listener.as_ref().map_err(|error| error.to_string()).and_then(|listener| {
-                    listener.local_addr().map_err(|error| error.to_string())
-                });
+                let local = listener
+                    .as_ref()
+                    .map_err(|error| error.to_string())
+                    .and_then(|listener| listener.local_addr().map_err(|error| error.to_string()));
                 let _ = bound.send(local);
                 if let Ok(listener) = listener {
                     tokio::select! {

@@ -1,9 +1,11 @@
 //! The way of one request through the proxy.
 
 use super::{
-    Counts, Faults, Kind, Latency, Operation, Shared, Tally, shared,
+    Counts, Faults, Kind, Latency, Operation, Shared, Tally,
     body::{Meter, Metered},
+    counts::Repetitions,
     faults::Fate,
+    shared,
 };
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -51,6 +53,7 @@ pub(super) struct Relay {
     random: Shared<SmallRng>,
     latency: Shared<Latency>,
     counts: Shared<Counts>,
+    repetitions: Shared<Repetitions>,
     faults: watch::Sender<Faults>,
     waiting: AtomicUsize,
 }
@@ -69,6 +72,7 @@ impl Relay {
             random: shared(SmallRng::seed_from_u64(seed)),
             latency: shared(latency),
             counts: Shared::default(),
+            repetitions: Shared::default(),
             faults: watch::Sender::new(Faults::default()),
             waiting: AtomicUsize::new(0),
         }
@@ -120,6 +124,7 @@ impl Relay {
         let arrived = Instant::now();
         let operation = Operation::of(request.method(), request.uri().query());
         let kind = Kind::of(request.uri().path(), request.uri().query());
+        let kind = self.repetitions.lock().classify(operation, kind, request.uri().path());
         self.until_not_paused().await;
         let (fate, latency) = self.draw(operation);
         match fate {
@@ -161,7 +166,11 @@ impl Relay {
     fn redirect(&self, request: Request<Incoming>, meter: Meter) -> Result<Request<Metered>, Dropped> {
         let (mut head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        head.uri = Uri::builder().scheme("http").authority(self.upstream.to_string()).path_and_query(path).build()?;
+        head.uri = Uri::builder()
+            .scheme("http")
+            .authority(self.upstream.to_string())
+            .path_and_query(path)
+            .build()?;
         Ok(Request::from_parts(head, Metered::new(body, meter)))
     }
 
