@@ -3,8 +3,6 @@
 mod log_cache;
 mod metrics;
 mod reader;
-#[cfg(test)]
-mod testing;
 
 pub use log_cache::*;
 pub use reader::*;

@@ -12,6 +12,8 @@ mod contents;
 mod extents;
 mod history;
 mod objects;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use extents::Extent;
 
