@@ -363,4 +363,6 @@ fn just_before(from: &Path) -> Option<Path> {
 }
 
 #[cfg(test)]
+mod error_tests;
+#[cfg(test)]
 mod tests;

@@ -217,19 +217,20 @@ pub(super) fn is_unsatisfiable_range(error: &Error) -> bool {
 }
 
 fn says(error: &(dyn StdError + 'static), text: &str) -> bool {
-    error.to_string().contains(text)
+    causes(error).any(|error| error.to_string().contains(text))
 }
 
-/// The first cause of type `T`, beginning with `error` itself.
+/// The first of `error` and its causes that has the type `T`.
 fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut error = Some(error);
-    while let Some(at) = error {
-        if let Some(found) = at.downcast_ref() {
-            return Some(found);
-        }
-        error = at.source();
-    }
-    None
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// `error` itself, and what it was caused by.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        error.source()
+    })
 }
 
 /// Failures that are found on our side of the client.

@@ -164,7 +164,8 @@ async fn a_conditional_creation_that_hangs_ends_with_the_attempt() {
 #[tokio::test(start_paused = true)]
 async fn an_abandoned_request_is_counted_as_cancelled() {
     let store = scripted([Step::Hang]);
-    let put = store.create_once(&path("a"), "1".into(), Purpose::Hedge);
+    let key = path("a");
+    let put = store.create_once(&key, "1".into(), Purpose::Hedge);
     assert!(tokio::time::timeout(Duration::from_millis(1), put).await.is_err());
     assert_eq!(store.requests().with_outcome(Purpose::Hedge, Method::Put, Outcome::Cancelled), 1);
 }
@@ -239,7 +240,8 @@ async fn memory_conforms() {
 #[tokio::test]
 async fn a_local_directory_conforms() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = ObjectStoreConfig { url: format!("file:{}", directory.path().display()), ..Default::default() };
+    let config =
+        ObjectStoreConfig { url: format!("file:{}", directory.path().display()), ..Default::default() };
     conformance::check_store(open(&config, &runtime()).await.expect("it can be opened")).await;
 }
 
