@@ -133,6 +133,13 @@ async fn a_missing_bucket_is_not_a_missing_object() {
 }
 
 #[tokio::test]
+async fn an_error_is_told_in_one_line() {
+    let store = answering(refusal("403 Forbidden", "Access\nDenied")).await;
+    let error = store.get(&key(), Purpose::Wal).await.expect_err("it is refused").to_string();
+    assert!(error.contains("403") && !error.contains('\n'), "{error}");
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_unavailable() {
     assert_eq!(created(String::new()).await, (ErrorKind::Retry, Outcome::Unavailable));
     let header = "HTTP/1.1 200 OK\r\nlast-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\netag: \"1\"\r\n";
