@@ -239,7 +239,8 @@ async fn memory_conforms() {
 #[tokio::test]
 async fn a_local_directory_conforms() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = ObjectStoreConfig { url: format!("file:{}", directory.path().display()), ..Default::default() };
+    let config =
+        ObjectStoreConfig { url: format!("file:{}", directory.path().display()), ..Default::default() };
     conformance::check_store(open(&config, &runtime()).await.expect("it can be opened")).await;
 }
 
