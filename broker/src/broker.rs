@@ -16,9 +16,7 @@ use std::{
     sync::Arc,
 };
 use thalweg_cache::{BlockReader, LogCache};
-use thalweg_metadata::{
-    IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex,
-};
+use thalweg_metadata::{IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex};
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Incarnation, LogId, Store};
 use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
@@ -137,8 +135,7 @@ impl Broker {
             logs.clone(),
             registry,
         );
-        let topics =
-            Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
+        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
         let dynamic = Arc::new(settings.dynamic.clone());
         Ok(Arc::new(Self {
             producer_ids: ProducerIds::new(metadata.clone()),
@@ -211,7 +208,10 @@ impl thalweg_wal::Logs for Owned<'_> {
         let owner = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead);
         let Some(owner) = owner else { return Ok(BTreeMap::new()) };
         let index = ObjectIndex::load(self.metadata, self.store.clone()).await?;
-        let log = |id: &LogId| OwnedLog { committed_end: index.committed_end(*id), leader_epoch: owner.leader_epoch };
+        let log = |id: &LogId| OwnedLog {
+            committed_end: index.committed_end(*id),
+            leader_epoch: owner.leader_epoch,
+        };
         Ok(logs.iter().map(|id| (*id, log(id))).collect())
     }
 }
