@@ -12,8 +12,6 @@ mod contents;
 mod extents;
 mod history;
 mod objects;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 
 pub use extents::Extent;
 
