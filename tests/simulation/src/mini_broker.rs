@@ -297,6 +297,10 @@ impl Broker for MiniBroker {
         self.table.incarnation
     }
 
+    fn leader_epoch(&self) -> LeaderEpoch {
+        self.table.leader_epoch
+    }
+
     async fn produce(&self, log: LogId, batch: Batch) -> Result<Offset, Refusal> {
         let (base, wait) = self.append(log, batch)?;
         match wait {
