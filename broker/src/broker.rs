@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 use thalweg_cache::{BlockReader, LogCache};
 use thalweg_metadata::{IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex};
@@ -96,6 +97,9 @@ impl Budgets {
 
 /// How many dead incarnations are taken over at a time.
 const PARALLEL_TAKE_OVERS: usize = 8;
+
+/// Wait before an incarnation is looked at again that another broker is taking over.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Broker {
     /// Starts a new life of the broker on `store` and `kv`: registers it, takes over what earlier lives left in their WALs,
@@ -182,17 +186,26 @@ async fn recover(
     metadata: &Metadata,
     record: &IncarnationRecord,
 ) -> Result<ObjectIndex, StartError> {
-    let mut dead = metadata.unrecovered().await?;
-    dead.retain(|other| other.incarnation != record.incarnation);
-    stream::iter(dead)
-        .map(|other| async move {
+    loop {
+        let mut dead = metadata.unrecovered().await?;
+        dead.retain(|other| other.incarnation != record.incarnation);
+        if dead.is_empty() {
+            return Ok(ObjectIndex::load(metadata, store.clone()).await?);
+        }
+        let take_over = |other: IncarnationRecord| async move {
             let owned = Owned { store, metadata, dead: other.incarnation };
-            take_over(runtime, store, metadata, other.incarnation, record, &owned).await.map(drop)
-        })
-        .buffer_unordered(PARALLEL_TAKE_OVERS)
-        .try_collect::<()>()
-        .await?;
-    Ok(ObjectIndex::load(metadata, store.clone()).await?)
+            match take_over(runtime, store, metadata, other.incarnation, record, &owned).await {
+                // Another recoverer was faster, or comes after us: look again.
+                Err(RecoveryError::Metadata(MetadataError::Conflict { .. })) => Ok(false),
+                taken => taken.map(|_| true),
+            }
+        };
+        let taken: Vec<bool> =
+            stream::iter(dead).map(take_over).buffer_unordered(PARALLEL_TAKE_OVERS).try_collect().await?;
+        if taken.contains(&false) {
+            tokio::time::sleep(runtime.random().jitter(LOOK_AGAIN)).await;
+        }
+    }
 }
 
 /// What a dead incarnation owns: all logs, if the owner's record names it, else none.

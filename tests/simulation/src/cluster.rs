@@ -7,6 +7,7 @@ use crate::{
     mutation::Mutation,
     node::Node,
     object_store::SimStore,
+    real_broker,
     world::World,
 };
 use object_store::memory::InMemory;
@@ -120,7 +121,11 @@ impl Cluster {
                 mutation: *mutation,
                 live_states: live_states.clone(),
             };
-            match mini_broker::start(means).await {
+            let started = match mutation {
+                Some(mutation) if mutation.is_of_the_small_broker() => mini_broker::start(means).await,
+                _ => real_broker::start(means).await,
+            };
+            match started {
                 Ok(broker) => {
                     world.event(format_args!("{} serves as {}", node.name(), broker.incarnation()));
                     return Some(broker);

@@ -345,7 +345,7 @@ impl Broker for MiniBroker {
     }
 }
 
-fn of_metadata(error: MetadataError) -> StartError {
+pub(crate) fn of_metadata(error: MetadataError) -> StartError {
     match error.kind() {
         _ if matches!(error, MetadataError::Store(KvError::Fenced { .. })) => {
             StartError::Fenced(error.to_string())
@@ -357,7 +357,7 @@ fn of_metadata(error: MetadataError) -> StartError {
     }
 }
 
-fn of_index(error: IndexError) -> StartError {
+pub(crate) fn of_index(error: IndexError) -> StartError {
     match error {
         IndexError::Metadata(error) => of_metadata(error),
         IndexError::Read(ReadError::Store(error)) if error.kind() == ErrorKind::Retry => {
@@ -367,7 +367,7 @@ fn of_index(error: IndexError) -> StartError {
     }
 }
 
-fn of_recovery(error: RecoveryError) -> StartError {
+pub(crate) fn of_recovery(error: RecoveryError) -> StartError {
     match error {
         RecoveryError::Metadata(error) => of_metadata(error),
         RecoveryError::Index(error) => of_index(error),
