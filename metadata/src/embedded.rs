@@ -32,6 +32,7 @@ use slatedb::{
         CompactionWorkerOptions, CompactorOptions, DurabilityLevel, FlushOptions, FlushType,
         GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ReadOptions, ScanOptions, Settings,
     },
+    db_cache::moka::{MokaCache, MokaCacheOptions},
 };
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::timeout};
@@ -42,11 +43,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const OPEN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often an idle store looks for work to compact.
-const COMPACTION_POLL: Duration = Duration::from_secs(15 * 60);
+const COMPACTION_POLL: Duration = Duration::from_secs(30 * 60);
 /// How often an active compaction is looked after.
 const COMPACTION_STEP: Duration = Duration::from_secs(15);
 /// How often the manifest is read back, which shows what compaction has replaced.
-const MANIFEST_POLL: Duration = Duration::from_secs(30 * 60);
+const MANIFEST_POLL: Duration = Duration::from_secs(60 * 60);
 /// How often garbage is collected.
 const COLLECTION: Duration = Duration::from_secs(12 * 60 * 60);
 /// How old garbage must be: longer than any read or manifest update can take.
@@ -55,13 +56,16 @@ const GARBAGE_AGE: Duration = Duration::from_secs(60 * 60);
 const LOCAL_GARBAGE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The log is folded into a sorted table every so many transactions, so that opening has few objects to read back.
-const TRANSACTIONS_PER_TABLE: u32 = 256;
+const TRANSACTIONS_PER_TABLE: u64 = 256;
 /// Bytes in memory at which that happens regardless.
 const TABLE_BYTES: usize = 4 << 20;
 /// Bytes that may wait in memory for the object store; writers are held there.
 const UNFLUSHED_BYTES: usize = 16 << 20;
-/// Tables that wait for a compaction at most; beyond that the log grows instead.
+/// Tables that wait for a compaction at most. From half as many on the log grows instead, so that it takes some 70,000
+/// transactions between two polls to make writers wait.
 const UNCOMPACTED_TABLES: usize = 32;
+/// Blocks and indexes of tables in memory.
+const CACHE_BYTES: u64 = 4 << 20;
 
 /// How to open an [`EmbeddedKv`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,8 +77,10 @@ pub struct EmbeddedOptions {
 /// A key-value store in an object store, of one process: opening it fences whoever opened it before.
 pub struct EmbeddedKv {
     db: Db,
-    /// What transactions take one after another: how many were written since the log was last folded.
-    queue: Mutex<u32>,
+    /// What transactions pass one after another: how many have begun to write.
+    queue: Mutex<u64>,
+    /// How many of those are durable. Who holds it flushes.
+    durable: Mutex<u64>,
 }
 
 impl EmbeddedKv {
@@ -87,12 +93,12 @@ impl EmbeddedKv {
         path: Path,
         options: EmbeddedOptions,
     ) -> Result<Self, KvError> {
+        let cache = MokaCacheOptions { max_capacity: CACHE_BYTES, ..MokaCacheOptions::default() };
         let builder = Db::builder(path, object_store)
             .with_settings(settings(options))
-            // What is live fits the memtable and a few small tables; the cache would only hold memory.
-            .with_db_cache_disabled();
+            .with_db_cache(Arc::new(MokaCache::new_with_opts(cache)), 0);
         let db = within(OPEN_PATIENCE, builder.build()).await?;
-        Ok(Self { db, queue: Mutex::default() })
+        Ok(Self { db, queue: Mutex::default(), durable: Mutex::default() })
     }
 
     /// Tables that reads may have to look into.
@@ -101,19 +107,16 @@ impl EmbeddedKv {
         self.db.manifest().l0().len() + self.db.manifest().compacted().len()
     }
 
-    /// Evaluates a transaction and queues its writes. Gives whether its compares hold, and whether to fold the log now.
-    async fn enqueue(&self, transaction: Transaction) -> Result<(bool, bool), slatedb::Error> {
-        let mut unfolded = self.queue.lock().await;
+    /// Evaluates a transaction and queues its writes. Gives whether its compares hold, and how many writes that rests on.
+    async fn enqueue(&self, transaction: Transaction) -> Result<(bool, u64), slatedb::Error> {
+        let mut written = self.queue.lock().await;
         let applied = self.all_hold(&transaction.compares).await?;
         if applied && !transaction.writes.is_empty() {
+            // Counted first: should the caller go away now, the write may be queued all the same.
+            *written += 1;
             self.db.write(batch(transaction.writes)).await?;
-            *unfolded += 1;
         }
-        let fold = *unfolded >= TRANSACTIONS_PER_TABLE;
-        if fold {
-            *unfolded = 0;
-        }
-        Ok((applied, fold))
+        Ok((applied, *written))
     }
 
     async fn all_hold(&self, compares: &[Compare]) -> Result<bool, slatedb::Error> {
@@ -127,16 +130,28 @@ impl EmbeddedKv {
         Ok(true)
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<(bool, bool), slatedb::Error> {
-        let queued = self.enqueue(transaction).await?;
-        // Makes durable whatever is queued, also what a refusal rests on; no request where there is nothing.
+    /// Returns once the first `count` writes are durable.
+    async fn make_durable(&self, count: u64) -> Result<(), slatedb::Error> {
+        let mut durable = self.durable.lock().await;
+        if *durable >= count {
+            return Ok(());
+        }
+        // The queue is fair: whoever waits in it goes first, and shares the flush.
+        let written = *self.queue.lock().await;
         self.db.flush_with_options(FlushOptions { flush_type: FlushType::Wal }).await?;
-        Ok(queued)
+        *durable = written;
+        Ok(())
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<(bool, u64), slatedb::Error> {
+        let (applied, count) = self.enqueue(transaction).await?;
+        self.make_durable(count).await?;
+        Ok((applied, count))
     }
 
     /// Folds the log into a table. A failure costs nothing but a longer log.
     async fn fold(&self) {
-        if self.db.manifest().l0().len() >= UNCOMPACTED_TABLES {
+        if self.db.manifest().l0().len() >= UNCOMPACTED_TABLES / 2 {
             return;
         }
         let folded = self.db.flush_with_options(FlushOptions { flush_type: FlushType::MemTable });
@@ -181,8 +196,8 @@ impl KeyValueStore for EmbeddedKv {
 
     async fn transact(&self, transaction: Transaction) -> Result<bool, KvError> {
         assert!(transaction.operations() <= MAX_OPERATIONS, "a transaction is split before it is too large");
-        let (applied, fold) = within(PATIENCE, self.commit(transaction)).await?;
-        if fold {
+        let (applied, count) = within(PATIENCE, self.commit(transaction)).await?;
+        if applied && count % TRANSACTIONS_PER_TABLE == 0 {
             self.fold().await;
         }
         Ok(applied)
