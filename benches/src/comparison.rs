@@ -1,10 +1,6 @@
 //! Everything beside everything, in one run, interleaved: what the machine does meanwhile hits all alike.
 
-use crate::{
-    Consumed, Load, Produced, RawPut, Run, Subject, consume,
-    perf::create_topic,
-    produce, raw_put,
-};
+use crate::{Consumed, Load, Produced, RawPut, Run, Subject, consume, perf::create_topic, produce, raw_put};
 use anyhow::Result;
 use std::fmt::{self, Write as _};
 use thalweg_end_to_end::{proxy::Latency, servers::MinIo, wait};
@@ -31,7 +27,8 @@ const RAW_PUT_BYTES: usize = 8 << 20;
 pub fn compare(records: u64, rounds: u32) -> Result<Comparison> {
     let minio = MinIo::start()?;
     let raw = wait::block_on(raw_put(&minio.bucket("raw")?, RAW_PUT_BYTES, 64, 4))?;
-    let subjects = [Subject::kafka()?, Subject::file(&[])?, Subject::on_minio(&minio, "bench", Latency::NONE, &[])?];
+    let subjects =
+        [Subject::kafka()?, Subject::file(&[])?, Subject::on_minio(&minio, "bench", Latency::NONE, &[])?];
     let mut rows = Vec::new();
     for round in 0..rounds {
         rows.extend(one_round(&subjects, round, records, &raw)?);
@@ -53,7 +50,7 @@ fn one_round(subjects: &[Subject], round: u32, records: u64, raw: &RawPut) -> Re
     }
     let mut first = None;
     for subject in subjects {
-        let run = consume(subject, &format!("tuned-{round}"), records)?;
+        let run = consume(subject, &format!("tuned-{round}"), 16)?;
         let kafka = *first.get_or_insert(run.client.mb_per_s);
         rows.push(consumed_row(subject, &run, kafka));
         eprintln!("{}: consume: {:.0} MB/s", subject.name(), run.client.mb_per_s);

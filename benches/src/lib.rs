@@ -1,7 +1,8 @@
 //! The macro benchmark: Kafka's own perf clients against Thalweg and Apache Kafka, beside the store alone.
 //!
 //! ```text
-//! perf        one run of a perf client: rate, latencies, and what the broker used meanwhile
+//! perf        one run of Kafka's perf producer: rate, latencies, and what the broker used meanwhile
+//! consume     a consumer that does nothing but fetch, as Kafka's perf consumer needs groups
 //! subject     what is measured: Apache Kafka, Thalweg on `file:`, Thalweg on MinIO behind the counting proxy
 //! raw_put     what the store alone gives
 //! ceiling     what five requests in flight, answered in order, allow at given latencies
@@ -13,12 +14,14 @@
 
 mod ceiling;
 mod comparison;
+mod consume;
 mod perf;
 mod raw_put;
 mod subject;
 
 pub use ceiling::in_order_ceiling;
 pub use comparison::{Comparison, compare};
-pub use perf::{Consumed, Load, Produced, Run, consume, produce};
+pub use consume::{Consumed, consume};
+pub use perf::{Load, Produced, Run, produce};
 pub use raw_put::{RawPut, raw_put};
 pub use subject::Subject;

@@ -1,4 +1,4 @@
-//! Kafka's perf clients: `org.apache.kafka.tools.ProducerPerformance` and `ConsumerPerformance`.
+//! Kafka's perf producer, `org.apache.kafka.tools.ProducerPerformance`, and what the broker does meanwhile.
 
 use crate::Subject;
 use anyhow::{Context, Result};
@@ -6,10 +6,9 @@ use std::time::Instant;
 use thalweg_end_to_end::{clients, kafka, proxy::Counts, wait};
 
 const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
-const CONSUMER: &str = "org.apache.kafka.tools.ConsumerPerformance";
 
 /// Bytes of a record, in all runs.
-const RECORD_BYTES: u64 = 1024;
+pub(crate) const RECORD_BYTES: u64 = 1024;
 
 /// How a perf producer is set.
 #[derive(Clone, Copy, Debug)]
@@ -71,13 +70,6 @@ pub struct Produced {
     pub p999_ms: f64,
 }
 
-/// What a perf consumer says at its end.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Consumed {
-    /// Megabytes (10^6) of values a second, while fetching.
-    pub mb_per_s: f64,
-}
-
 impl<T> Run<T> {
     /// The broker's processor seconds per GiB of payload.
     pub fn cpu_per_gib(&self) -> f64 {
@@ -113,20 +105,12 @@ pub fn produce(subject: &Subject, topic: &str, load: Load) -> Result<Run<Produce
     })
 }
 
-/// Reads `records` records of `topic` with one perf consumer, from the start.
-pub fn consume(subject: &Subject, topic: &str, records: u64) -> Result<Run<Consumed>> {
-    let mut command = subject.tools()?.java(CONSUMER);
-    command
-        .args(["--topic", topic, "--num-records", &records.to_string(), "--timeout", "60000"])
-        .args(["--bootstrap-server", &subject.address().to_string()])
-        .args(["--command-property", "auto.offset.reset=earliest"]);
-    measure(subject, records * RECORD_BYTES, || {
-        let finished = clients::run(&mut command, None)?.expect_success()?;
-        last_line(&finished.stdout, read_consumed)
-    })
-}
-
-fn measure<T>(subject: &Subject, bytes: u64, client: impl FnOnce() -> Result<T>) -> Result<Run<T>> {
+/// Runs `client`, which moves `bytes` bytes of payload, and looks at the broker before and after.
+pub(crate) fn measure<T>(
+    subject: &Subject,
+    bytes: u64,
+    client: impl FnOnce() -> Result<T>,
+) -> Result<Run<T>> {
     let (before, requests_before, started) = (subject.usage()?, subject.counts(), Instant::now());
     let client = client().with_context(|| format!("a perf client on {}", subject.name()))?;
     let took_s = started.elapsed().as_secs_f64();
@@ -163,13 +147,6 @@ fn read_produced(line: &str) -> Option<Produced> {
     })
 }
 
-/// `start, end, MB, MB/s, records, records/s, rebalance ms, fetch ms, fetch MB/s, fetch records/s`.
-fn read_consumed(line: &str) -> Option<Consumed> {
-    let columns: Vec<_> = line.split(", ").collect();
-    let fetched: f64 = columns.get(9)?.trim().parse().ok()?;
-    Some(Consumed { mb_per_s: fetched * RECORD_BYTES as f64 / 1e6 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,13 +162,8 @@ mod tests {
 
     #[test]
     fn an_interim_line_of_the_producer_is_not_its_last() {
-        let line = "100 records sent, 20.0 records/sec (0.02 MB/sec), 1.0 ms avg latency, 2.0 ms max latency.";
+        let line =
+            "100 records sent, 20.0 records/sec (0.02 MB/sec), 1.0 ms avg latency, 2.0 ms max latency.";
         assert_eq!(read_produced(line), None);
-    }
-
-    #[test]
-    fn the_consumers_line_is_read() {
-        let line = "2026-11-21 03:00:00:000, 2026-11-21 03:00:10:000, 976.5625, 97.6563, 1000000, 100000.0000, 500, 9500, 102.7961, 105263.1579";
-        assert!((read_consumed(line).unwrap().mb_per_s - 107.79).abs() < 0.01);
     }
 }

@@ -34,7 +34,12 @@ pub async fn raw_put(bucket: &Bucket, bytes: usize, count: usize, in_flight: usi
     Ok(RawPut { mb_per_s, latencies })
 }
 
-async fn put_until_done(bucket: Bucket, body: Bytes, next: Arc<AtomicUsize>, count: usize) -> Result<Latencies> {
+async fn put_until_done(
+    bucket: Bucket,
+    body: Bytes,
+    next: Arc<AtomicUsize>,
+    count: usize,
+) -> Result<Latencies> {
     let mut latencies = Latencies::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);

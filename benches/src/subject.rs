@@ -34,7 +34,12 @@ impl Subject {
     }
 
     /// Thalweg in `bucket` of `minio`, behind a proxy with `latency`.
-    pub fn on_minio(minio: &MinIo, bucket: &str, latency: Latency, settings: &[(&str, &str)]) -> Result<Self> {
+    pub fn on_minio(
+        minio: &MinIo,
+        bucket: &str,
+        latency: Latency,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         minio.bucket(bucket)?;
         let proxy = Proxy::start(minio.address(), latency, SEED)?;
         let options = with(Options::on_s3(proxy.address(), bucket)?, settings);
@@ -63,6 +68,14 @@ impl Subject {
         match self {
             Self::Kafka(kafka) => kafka.process().usage(),
             Self::File(broker) | Self::MinIo { broker, .. } => broker.process().usage(),
+        }
+    }
+
+    /// The S3 endpoint that it stores into, if it does: the proxy.
+    pub fn store_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::MinIo { proxy, .. } => Some(proxy.address()),
+            Self::Kafka(_) | Self::File(_) => None,
         }
     }
 

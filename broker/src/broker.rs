@@ -23,7 +23,6 @@ use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Incarnation, LogId, Store};
 use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +47,7 @@ pub struct Broker {
     /// The settings that can change.
     pub dynamic: RwLock<Arc<DynamicSettings>>,
     /// The cluster's id.
-    pub cluster_id: Uuid,
+    pub cluster_id: String,
     /// Cluster state.
     pub metadata: Metadata,
     /// The topics.
@@ -101,19 +100,18 @@ impl Budgets {
 const PARALLEL_TAKE_OVERS: usize = 8;
 
 impl Broker {
-    /// Starts a new life of the broker on `store` and `kv`, of the cluster `cluster` if they don't say otherwise: registers it, takes over what earlier lives left in their WALs,
+    /// Starts a new life of the broker on `store` and `kv`: registers it, takes over what earlier lives left in their WALs,
     /// becomes the owner of all logs and opens them.
     pub async fn start(
         runtime: Runtime,
         store: Store,
         kv: Arc<dyn KeyValueStore>,
-        cluster: Uuid,
+        cluster_id: String,
         settings: BrokerSettings,
         resolve: ResolveSettings,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, StartError> {
         let metadata = Metadata::new(kv, runtime.clone());
-        let cluster_id = metadata.cluster_id(cluster).await?;
         let record = metadata.register(settings.broker, settings.wal.window).await?;
         let index = recover(&runtime, &store, &metadata, &record).await?;
         let owner = metadata.take_ownership(&record).await?;

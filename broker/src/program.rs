@@ -10,6 +10,7 @@ use crate::{
     settings::BrokerSettings,
 };
 use anyhow::{Context, anyhow};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use std::{
@@ -20,7 +21,7 @@ use std::{
 };
 use thalweg_metadata::{EmbeddedKv, EmbeddedOptions, KeyValueStore};
 use thalweg_runtime::Runtime;
-use thalweg_segment::{ObjectStoreConfig, Patience, Purpose, Store};
+use thalweg_segment::{Patience, Purpose, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The settings are wrong; nothing was started.
@@ -131,10 +132,12 @@ async fn start_broker(
 ) -> anyhow::Result<Started> {
     let store_config = config.object_store();
     let url = store_config.url.clone();
-    let client = thalweg_segment::open(&store_config).with_context(|| format!("cannot open {url}"))?;
+    let client = thalweg_segment::open(&store_config, runtime).await.with_context(|| format!("cannot open {url}"))?;
     let store = Store::new(client, runtime.clone(), PATIENCE).with_metrics(registry);
     thalweg_segment::check(&store).await.with_context(|| format!("{url} can't be used"))?;
-    let cluster = thalweg_segment::open_marker(&store, runtime.random().uuid()).await.with_context(|| url.clone())?;
+    // As Kafka writes UUIDs: in base64, URL-safe, without padding.
+    let candidate = BASE64_URL_SAFE_NO_PAD.encode(runtime.random().uuid());
+    let cluster = thalweg_segment::open_marker(&store, &candidate).await.with_context(|| url.clone())?;
     let options = EmbeddedOptions { local_files: url.starts_with("file:") };
     let kv: Arc<dyn KeyValueStore> = Arc::new(
         EmbeddedKv::open(store.client(Purpose::Metadata), thalweg_segment::metadata_path(), options)
@@ -146,8 +149,26 @@ async fn start_broker(
     let broker = Broker::start(runtime.clone(), store, kv, cluster, settings.clone(), resolve, registry)
         .await
         .context("cannot start")?;
+    if let Some(directory) = store_config.directory() {
+        sweep(runtime, directory);
+    }
+    crate::dynamic::expire_producers(&broker);
+    crate::pressure::relieve(&broker);
     crate::dynamic::load(&broker, config, &resolved).await.context("cannot read the stored settings")?;
     Ok(Started { broker, settings, resolved, store: url })
+}
+
+/// Removes what a killed process left half written, now that nothing of it counts any more.
+fn sweep(runtime: &Runtime, directory: std::path::PathBuf) {
+    let clock = runtime.clone();
+    let sweeping = runtime.spawn(async move {
+        match thalweg_segment::sweep_staged(directory, &clock).await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "removed unfinished writes of an earlier process"),
+            Err(error) => tracing::warn!(%error, "could not look for unfinished writes of an earlier process"),
+        }
+    });
+    sweeping.detach();
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<BoundListener>> {

@@ -1,12 +1,8 @@
 //! What readers are served from: the log cache (the tail, in memory), and behind it the block cache.
 
-#![allow(clippy::todo)]
-
 mod log_cache;
 mod metrics;
 mod reader;
-#[cfg(test)]
-mod testing;
 
 pub use log_cache::*;
 pub use reader::*;

@@ -11,6 +11,17 @@ const LOG_CACHE_MISSES: (&str, &str) = ("log_cache_misses", "Reads of offsets ol
 const LOG_CACHE_EVICTED_BYTES: (&str, &str) =
     ("log_cache_evicted_bytes", "Bytes of flushed batches that the log cache has dropped to make room");
 
+const BLOCK_CACHE_BYTES: (&str, &str) = ("block_cache_bytes", "Bytes that the block cache holds");
+const BLOCK_CACHE_HITS: (&str, &str) = ("block_cache_hits", "Blocks that the block cache had");
+const BLOCK_CACHE_MISSES: (&str, &str) = (
+    "block_cache_misses",
+    "Blocks that were read from the object store, or waited for while another reader did",
+);
+const BLOCK_CACHE_FETCHED_BYTES: (&str, &str) =
+    ("block_cache_fetched_bytes", "Bytes of blocks read from the object store");
+const BLOCK_CACHE_IN_FLIGHT_BYTES: (&str, &str) =
+    ("block_cache_in_flight_bytes", "Bytes of blocks that are being read from the object store");
+
 pub(crate) struct LogCacheMetrics {
     pub bytes: Gauge,
     pub hits: Counter,
@@ -26,6 +37,44 @@ impl LogCacheMetrics {
             misses: counter(registry, LOG_CACHE_MISSES),
             evicted_bytes: counter(registry, LOG_CACHE_EVICTED_BYTES),
         }
+    }
+}
+
+pub(crate) struct BlockCacheMetrics {
+    pub bytes: Gauge,
+    pub hits: Counter,
+    pub misses: Counter,
+    pub fetched_bytes: Counter,
+    in_flight_bytes: Gauge,
+}
+
+impl BlockCacheMetrics {
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            bytes: gauge(registry, BLOCK_CACHE_BYTES),
+            hits: counter(registry, BLOCK_CACHE_HITS),
+            misses: counter(registry, BLOCK_CACHE_MISSES),
+            fetched_bytes: counter(registry, BLOCK_CACHE_FETCHED_BYTES),
+            in_flight_bytes: gauge(registry, BLOCK_CACHE_IN_FLIGHT_BYTES),
+        }
+    }
+
+    /// Counts `bytes` as in flight until the guard is dropped.
+    pub fn in_flight(&self, bytes: u64) -> InFlight {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.in_flight_bytes.inc_by(bytes);
+        InFlight { gauge: self.in_flight_bytes.clone(), bytes }
+    }
+}
+
+pub(crate) struct InFlight {
+    gauge: Gauge,
+    bytes: i64,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.dec_by(self.bytes);
     }
 }
 

@@ -6,16 +6,28 @@ mod call;
 mod codec;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod embedded;
+#[cfg(test)]
+mod embedded_tests;
+#[cfg(test)]
+mod faults;
 mod incarnations;
+#[cfg(test)]
+mod interleavings;
 mod keys;
 mod kv;
 mod memory;
 mod object_index;
 mod records;
+#[cfg(test)]
+mod records_tests;
 mod settings;
 mod store;
+#[cfg(test)]
+mod store_tests;
 mod topics;
 
+pub use embedded::{EmbeddedKv, EmbeddedOptions};
 pub use incarnations::Commit;
 pub use kv::*;
 pub use memory::MemoryKv;

@@ -28,7 +28,7 @@ use std::{
 };
 use thalweg_runtime::Budget;
 use thalweg_segment::{
-    BatchEntry, BlockEntry, Incarnation, Index, Kind, LogId, Offset, Purpose, ReadError, SegmentId, Store,
+    BatchEntry, BlockEntry, Incarnation, Index, Kind, LogId, Offset, ReadError, SegmentId, Store,
     WalSequence, segment_path, wal_path,
 };
 
@@ -41,7 +41,7 @@ const PARALLEL_READS: usize = 32;
 /// Bytes of index blocks that are in memory at a time while the index is loaded.
 const LOAD_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much larger than its bytes a decoded index block is, at most.
+/// About how much larger than its bytes a decoded index block is, at most.
 const DECODED_FACTOR: usize = 4;
 
 /// Why something could not be read through the index.
@@ -139,11 +139,9 @@ impl ObjectIndex {
     ) -> Result<Self, IndexError> {
         let objects = Objects::new(store, cache_bytes);
         let memory = Budget::new("index_load", LOAD_BYTES);
-        let mut contents: Vec<_> = stream::iter(shared)
-            .map(|record| load_shared(&objects, &memory, record))
-            .buffered(PARALLEL_READS)
-            .try_collect()
-            .await?;
+        // Collected first: with the closure inside, the stream would not be `Send` for every lifetime, nor the future.
+        let loads: Vec<_> = shared.iter().map(|record| load_shared(&objects, &memory, record)).collect();
+        let mut contents: Vec<_> = stream::iter(loads).buffered(PARALLEL_READS).try_collect().await?;
         contents.extend(logs.iter().map(Contents::of_log));
         let index = Self(Arc::new(Inner { objects, logs: RwLock::default() }));
         index.take_in(contents);
@@ -224,7 +222,7 @@ impl ObjectIndex {
         max_bytes: usize,
     ) -> Result<Vec<BlockRef>, IndexError> {
         let Some(extent) = self.extent_at(log, offset) else { return Ok(Vec::new()) };
-        let index = self.0.objects.index(&extent.object, Purpose::Fetch).await?;
+        let index = self.0.objects.index(&extent.object).await?;
         let mut covered = 0usize;
         let blocks = extent.blocks_in(&index, log).filter(|block| block.end_offset > offset);
         Ok(blocks
@@ -239,14 +237,14 @@ impl ObjectIndex {
 
     /// All block entries of `log` in one extent, with their batch entries (for searches by timestamp).
     pub async fn blocks_of(&self, log: LogId, extent: &Extent) -> Result<Vec<BlockRef>, IndexError> {
-        let index = self.0.objects.index(&extent.object, Purpose::Fetch).await?;
+        let index = self.0.objects.index(&extent.object).await?;
         let block_ref = |block: &BlockEntry| extent.block_ref(block, block.batches.clone());
         Ok(extent.blocks_in(&index, log).map(block_ref).collect())
     }
 
     /// Entries are exposed for checks in tests. A log segment has none in its index; there they are made from the batches.
     pub async fn entries(&self, log: LogId, extent: &Extent) -> Result<Vec<BatchEntry>, IndexError> {
-        let index = self.0.objects.index(&extent.object, Purpose::Fetch).await?;
+        let index = self.0.objects.index(&extent.object).await?;
         self.0.objects.entries(&index, log, extent).await
     }
 
@@ -270,7 +268,7 @@ async fn load_shared(
 ) -> Result<Contents, IndexError> {
     let object = ObjectRef::of_shared(record);
     let _charge = memory.charge(record.shape.index_size as usize * DECODED_FACTOR).await;
-    let index = objects.index(&object, Purpose::Recovery).await?;
+    let index = objects.index(&object).await?;
     Ok(Contents::of_shared(&object, &index))
 }
 

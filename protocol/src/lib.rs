@@ -35,8 +35,14 @@ mod generated;
 mod rope;
 mod schema;
 
+#[cfg(test)]
+mod hostile_tests;
+
 pub mod client;
+mod compression;
+mod records;
 mod topics;
+mod validate;
 
 /// The messages of Kafka's protocol, and their parts.
 pub mod messages {
@@ -52,9 +58,15 @@ pub mod messages {
 }
 
 pub use apis::{ApiKey, FEATURES, Feature, api_versions_response};
+pub use compression::{Compression, CompressionError, compress, decompress};
 pub use errors::{DecodeError, EncodeError, ErrorCode};
 pub use frame::{
     MAX_SMALL_FRAME, Request, RequestHeader, Response, decode_body, decode_header, decode_request,
     encode_response, max_frame_bytes, peek_api,
 };
+pub use records::{Headers, Record, RecordError, Records, put_record};
 pub use topics::{MAX_TOPIC_NAME, TopicNameError, topic_names_collide, validate_topic_name};
+pub use validate::{
+    BatchFacts, BrokenRule, RecordsFacts, Rejection, Rules, ValidationError, renumber, validate_batch,
+    validate_records,
+};

@@ -61,6 +61,26 @@ impl Field {
         self.tag.is_some_and(|(_, versions)| versions.contain(version))
     }
 
+    #[cfg(test)]
+    pub(crate) fn kind(&'static self) -> &'static Kind {
+        &self.kind
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_nullable(&self, version: i16) -> bool {
+        self.nullable.contain(version)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tag(&self, version: i16) -> Option<u32> {
+        self.tag.filter(|(_, versions)| versions.contain(version)).map(|(tag, _)| tag)
+    }
+
+    /// Whether the field stands among those without a tag.
+    pub(crate) fn is_plain(&self, version: i16) -> bool {
+        self.versions.contain(version) && !self.is_tagged(version)
+    }
+
     fn has_tag(&self, tag: u32, version: i16) -> bool {
         self.tag.is_some_and(|(own, versions)| own == tag && versions.contain(version))
     }
@@ -132,9 +152,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn fields(&mut self, fields: &'static [Field]) -> Result<(), DecodeError> {
         let version = self.version;
-        for field in
-            fields.iter().filter(|field| field.versions.contain(version) && !field.is_tagged(version))
-        {
+        for field in fields.iter().filter(|field| field.is_plain(version)) {
             self.value(field)?;
         }
         if self.flexible { self.tagged_fields(fields) } else { Ok(()) }

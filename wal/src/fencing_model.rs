@@ -33,12 +33,13 @@ struct World {
     inflight: u32,
     confirmed: u32,
     stopped: bool,
-    recoveries: [Recovery; 2],
+    recoveries: Vec<Recovery>,
 }
 
 struct Model {
     contents: Vec<Contents>,
     window: usize,
+    recoverers: usize,
 }
 
 impl Model {
@@ -51,7 +52,7 @@ impl Model {
             inflight: 0,
             confirmed: 0,
             stopped: false,
-            recoveries: [Recovery::Idle, Recovery::Idle],
+            recoveries: vec![Recovery::Idle; self.recoverers],
         };
         let mut seen = HashSet::from([start.clone()]);
         let mut open = vec![start];
@@ -232,11 +233,11 @@ fn all_contents(objects: u32) -> impl Iterator<Item = Vec<Contents>> {
 
 #[test]
 fn whatever_the_writer_acknowledges_is_kept_in_every_interleaving() {
-    for (objects, window) in [(3, 1), (3, 2)] {
-        let explored: usize = all_contents(objects)
-            .map(|contents| Model { contents, window }.explore().expect("nothing acknowledged is lost"))
-            .sum();
-        println!("{objects} objects, window {window}: {explored} states");
+    for (objects, window, recoverers) in [(3, 2, 1), (4, 1, 1), (3, 1, 2), (2, 2, 2)] {
+        for contents in all_contents(objects) {
+            let explored = Model { contents, window, recoverers }.explore();
+            explored.expect("nothing acknowledged is lost");
+        }
     }
 }
 
@@ -246,7 +247,8 @@ fn wrong_rules_of_fencing_are_caught() {
     use crate::mutation::{Mutation, set_mutation};
     for wrong in [Mutation::SkipFence, Mutation::FenceFromFirstMissing] {
         set_mutation(Some(wrong));
-        let caught = all_contents(3).any(|contents| Model { contents, window: 2 }.explore().is_err());
+        let caught =
+            all_contents(3).any(|contents| Model { contents, window: 2, recoverers: 1 }.explore().is_err());
         set_mutation(None);
         assert!(caught, "{wrong:?} loses nothing");
     }

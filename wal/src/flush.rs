@@ -14,6 +14,7 @@ use crate::{
     driver::Event,
     flush_plan::{Part, Segment, Sizes, plan},
     metrics::Metrics,
+    mutation::{Mutation, mutated},
     sequencer::{Batches, Flushable},
     shared::{Due, Shared},
     upload::backoff,
@@ -122,7 +123,10 @@ impl Flusher {
     async fn flush(&mut self, taken: Option<Flushable>, close: bool) -> Result<(), WalError> {
         let started = Instant::now();
         let trim = self.record.trim;
-        let Flushable { objects, end } = taken.unwrap_or(Flushable { objects: Vec::new(), end: trim });
+        let Flushable { mut objects, end } = taken.unwrap_or(Flushable { objects: Vec::new(), end: trim });
+        if mutated(Mutation::TrimTooEarly) {
+            objects.pop();
+        }
         let segments = self.plan(objects).await;
         let written = self.write(segments).await;
         let states = final_states(&written);
@@ -197,11 +201,7 @@ impl Flusher {
                     self.record = record;
                     return Ok(());
                 }
-                Err(
-                    error @ (MetadataError::Fenced { .. } | MetadataError::Store(KvError::Fenced { .. })),
-                ) => {
-                    return Err(WalError::Fenced { why: error.to_string() });
-                }
+                Err(error) if is_final(&error) => return Err(WalError::Fenced { why: error.to_string() }),
                 Err(error) if repetition == 0 => tracing::warn!(%error, "a flush can't be committed yet"),
                 Err(error) => tracing::debug!(%error, repetition, "a flush can't be committed yet"),
             }
@@ -269,6 +269,12 @@ impl Flusher {
             }
         }));
     }
+}
+
+/// Whether no repetition of a commit can succeed: somebody else has committed in the name of this incarnation, or fenced it.
+fn is_final(error: &MetadataError) -> bool {
+    use MetadataError::{Conflict, Fenced, Store};
+    matches!(error, Fenced { .. } | Conflict { .. } | Store(KvError::Fenced { .. }))
 }
 
 fn without_expired_producers(

@@ -28,6 +28,8 @@ mod hedge;
 mod metrics;
 mod mutation;
 mod recovery;
+#[cfg(test)]
+mod scripted_store;
 mod sequencer;
 mod shared;
 mod upload;

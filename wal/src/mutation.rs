@@ -4,13 +4,13 @@
 /// One deliberate fault in this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
-    /// A high watermark moves as soon as the PUT is sent.
+    /// A PUT of unknown outcome counts as durable.
     AcknowledgeBeforeDurable,
     /// Recovery leaves the first missing sequence unfenced.
     SkipFence,
     /// Recovery fences `[g, g + W)`, g being the first sequence missing from the LIST.
     FenceFromFirstMissing,
-    /// A flush moves the trim point over objects that it has not flushed.
+    /// A flush moves the trim point over one object that it has not flushed.
     TrimTooEarly,
     /// Recovery takes a log's committed end to be one further on.
     WrongBaseOffset,

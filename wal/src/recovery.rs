@@ -253,12 +253,10 @@ impl TakeOver<'_> {
         if runs.is_empty() {
             return Ok(None);
         }
-        let mut blocks: Vec<BlockEntry> = stream::iter(runs)
-            .map(|run| self.manifest_entry(run))
-            .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        blocks.sort_by_key(|block| (block.log, block.base_offset));
+        // Collected first: with the closure inside, the stream would not be `Send` for every lifetime, nor the future.
+        let entries: Vec<_> = runs.iter().map(|run| self.manifest_entry(run)).collect();
+        let mut blocks: Vec<_> = stream::iter(entries).buffer_unordered(CONCURRENCY).try_collect().await?;
+        blocks.sort_by_key(|block: &BlockEntry| (block.log, block.base_offset));
         let index = Index { blocks, ..Index::default() };
         let mut attempt = 0;
         loop {

@@ -19,9 +19,14 @@ use crate::budget::PutBudget;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 use thalweg_segment::{Batch, LogId, Offset, WalSequence};
 use tokio::time::Instant;
+
+/// Longest that holds keep back an object whose turn it is. On many threads one hold or another may be alive at any moment;
+/// that must not starve what waits. Many times longer than a request needs to append its batches.
+const HOLD_PATIENCE: Duration = Duration::from_millis(10);
 
 /// The batches of an object: by log, in offset order.
 pub(crate) type Batches = BTreeMap<LogId, Vec<Batch>>;
@@ -115,6 +120,10 @@ pub(crate) struct Sequencer {
     unflushed_bytes: usize,
     durable_prefix_bytes: usize,
     holds: usize,
+    /// Since when an object was to be cut, but for the holds.
+    held_back: Option<Instant>,
+    /// Cut as soon as the last hold had ended, and not yet fetched.
+    ready: VecDeque<CutObject>,
 }
 
 impl Sequencer {
@@ -134,6 +143,8 @@ impl Sequencer {
             unflushed_bytes: 0,
             durable_prefix_bytes: 0,
             holds: 0,
+            held_back: None,
+            ready: VecDeque::new(),
         }
     }
 
@@ -178,14 +189,23 @@ impl Sequencer {
         self.holds += 1;
     }
 
-    /// Ends a hold. Returns whether this may be a reason to cut.
-    pub fn release(&mut self) -> bool {
+    /// Ends a hold; where that was what an object waited for, it is cut before the next hold begins. Returns whether
+    /// [`Sequencer::next_cut`] is to be asked.
+    pub fn release(&mut self, now: Instant) -> bool {
         self.holds -= 1;
-        self.holds == 0 && self.open.bytes > 0
+        if self.holds == 0 && self.held_back.take().is_some() {
+            let cut = self.decide(now);
+            self.ready.extend(cut);
+        }
+        !self.ready.is_empty() || self.open.bytes > 0 && self.held_back.is_none()
     }
 
     /// The object to upload now, if there is one. To be asked until there is none.
     pub fn next_cut(&mut self, now: Instant) -> Option<CutObject> {
+        self.ready.pop_front().or_else(|| self.decide(now))
+    }
+
+    fn decide(&mut self, now: Instant) -> Option<CutObject> {
         if self.is_blocked() {
             return None;
         }
@@ -193,21 +213,32 @@ impl Sequencer {
             self.budget.overdraw(now);
             return Some(self.issue(full, Cause::Size));
         }
-        let cause = if self.in_flight == 0 { Cause::Idle } else { Cause::Budget };
-        if now < self.next_deadline()? || !self.budget.try_draw(now) {
+        if now < self.due()? || self.is_held_back(now) || !self.budget.try_draw(now) {
             return None;
         }
+        let cause = if self.in_flight == 0 { Cause::Idle } else { Cause::Budget };
         let open = std::mem::take(&mut self.open);
+        self.held_back = None;
         Some(self.issue(open, cause))
+    }
+
+    /// When the open object is to be cut, holds aside.
+    fn due(&self) -> Option<Instant> {
+        if self.open.bytes == 0 || self.is_blocked() {
+            return None;
+        }
+        Some(if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() })
+    }
+
+    fn is_held_back(&mut self, now: Instant) -> bool {
+        self.holds > 0 && now < *self.held_back.get_or_insert(now) + HOLD_PATIENCE
     }
 
     /// When [`Sequencer::next_cut`] is to be asked again though nothing else has happened. In the past where it has
     /// something to cut already.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.open.bytes == 0 || self.holds > 0 || self.is_blocked() {
-            return None;
-        }
-        Some(if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() })
+        let patience = self.held_back.map(|since| since + HOLD_PATIENCE);
+        self.due().map(|due| patience.map_or(due, |patience| due.max(patience)))
     }
 
     /// Whether something waits that could be cut but for the window or the bytes in flight.

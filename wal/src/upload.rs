@@ -7,7 +7,13 @@
 //! `AlreadyExists` shows neither. It may be our own PUT whose answer was lost, a fence, or (S3's 409) another attempt in
 //! progress that may yet fail. Only what is *read* at the key decides.
 
-use crate::{WalConfig, hedge::HedgePolicy, metrics::Metrics, sequencer::CutObject};
+use crate::{
+    WalConfig,
+    hedge::HedgePolicy,
+    metrics::Metrics,
+    mutation::{Mutation, mutated},
+    sequencer::CutObject,
+};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use std::{
@@ -66,6 +72,7 @@ impl Uploader {
         loop {
             match self.attempt(sequence, &encoded).await {
                 Answer::Durable => break,
+                Answer::Unknown(_) if mutated(Mutation::AcknowledgeBeforeDurable) => break,
                 Answer::Fenced(why) => return Err(Fenced(why)),
                 Answer::Unknown(least) => {
                     let backoff = backoff(self.config.backoff, repetition).max(least);

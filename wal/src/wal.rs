@@ -41,7 +41,8 @@ pub struct Wal {
 }
 
 /// While it lives, objects are cut only when full: so all batches that are appended under one hold come into one object, and
-/// a produce request costs one PUT whatever the number of partitions in it. To be held for moments, across no await.
+/// a produce request costs one PUT whatever the number of partitions in it. To be held for moments, across no await: after
+/// some milliseconds a hold is passed over.
 #[must_use = "a hold ends when it is dropped"]
 pub struct Hold<'a>(&'a Shared);
 
@@ -175,7 +176,8 @@ impl Wal {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        if self.0.core.lock().sequencer.release() {
+        let now = Instant::now();
+        if self.0.core.lock().sequencer.release(now) {
             self.0.cut.notify_one();
         }
     }
@@ -206,3 +208,6 @@ pub enum WalError {
         why: String,
     },
 }
+
+#[cfg(test)]
+mod tests;

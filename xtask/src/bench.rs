@@ -1,9 +1,6 @@
 //! `cargo xtask bench`.
 
-use crate::{
-    cargo,
-    measurements,
-};
+use crate::{cargo, measurements};
 use anyhow::Result;
 
 /// How much is measured.

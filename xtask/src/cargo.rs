@@ -19,7 +19,8 @@ pub enum Profile {
 
 /// The workspace's folder.
 pub fn workspace() -> PathBuf {
-    let here = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let here =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.parent().map_or_else(|| here.clone(), PathBuf::from)
 }
 
@@ -41,7 +42,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs `command`, passes its standard output on line by line, and shows each line to `see`. Whether it ended well.
 pub fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool> {
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
     let stdout = child.stdout.take().context("its standard output is a pipe")?;
     for line in BufReader::new(stdout).lines() {
         let line = line?;
@@ -64,20 +66,21 @@ pub fn build_broker(profile: Profile) -> Result<PathBuf> {
 
 /// Where Cargo builds.
 pub fn target_folder() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
+    env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }
 
 /// Goes on in a release build of this tool, with a release build of the broker: what measures must not be slower than
 /// what is measured. In a debug build this doesn't return.
 pub fn use_release_broker() -> Result<()> {
     if cfg!(debug_assertions) {
-        let broker = build_broker(Profile::Release)?;
+        let given = env::var_os(BROKER_VARIABLE).map(PathBuf::from);
+        let broker = given.map_or_else(|| build_broker(Profile::Release), Ok)?;
         let arguments: Vec<String> = env::args().skip(1).collect();
         let mut command = cargo(&["run", "--quiet", "--release", "--package", "xtask", "--"]);
-        if env::var_os(BROKER_VARIABLE).is_none() {
-            command.env(BROKER_VARIABLE, broker);
-        }
-        std::process::exit(command.args(arguments).status()?.code().unwrap_or(1));
+        std::process::exit(
+            command.env(BROKER_VARIABLE, broker).args(arguments).status()?.code().unwrap_or(1),
+        );
     }
     anyhow::ensure!(env::var_os(BROKER_VARIABLE).is_some(), "name the broker's program in {BROKER_VARIABLE}");
     Ok(())

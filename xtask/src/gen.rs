@@ -56,7 +56,8 @@ fn read_schemas(folder: &Path) -> Result<BTreeMap<i64, Value>> {
 
 fn is_served_by_brokers(schema: &Value) -> bool {
     let listens = |listener: &Value| listener == "broker";
-    schema["listeners"].as_array().is_some_and(|all| all.iter().any(listens)) && schema["validVersions"] != "none"
+    schema["listeners"].as_array().is_some_and(|all| all.iter().any(listens))
+        && schema["validVersions"] != "none"
 }
 
 /// Kafka's schemas are JSON with `//` comments on lines of their own.

@@ -1,9 +1,13 @@
-//! The project's own commands: `cargo xtask test | lint | bench | simulate | accept NAME | ci`.
-#![expect(clippy::disallowed_methods, reason = "a command-line tool that drives real processes, in real time")]
+//! The project's own commands: `cargo xtask test | lint | bench | simulate | accept NAME | gen | ci`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a command-line tool that drives real processes, in real time"
+)]
 
 mod accept;
 mod bench;
 mod cargo;
+mod r#gen;
 mod lint;
 mod measurements;
 mod simulate;
@@ -32,6 +36,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Check one line of what Thalweg must show, and print the figures beside their targets
     Accept(accept::Arguments),
+    /// Generate from Kafka's message schemas what `protocol` knows of them
+    Gen(r#gen::Args),
     /// What `.ci/run` runs: lint, then test
     Ci,
 }
@@ -43,6 +49,7 @@ fn main() -> Result<()> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Accept(arguments) => accept::run(&arguments),
+        Command::Gen(arguments) => r#gen::run(arguments),
         Command::Ci => {
             lint::run()?;
             test::run(&test::Arguments::default())

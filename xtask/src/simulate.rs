@@ -29,3 +29,10 @@ pub fn run_seeds(seeds: u64, from: u64, others: &[String]) -> Result<()> {
     let mut simulation = cargo(&["run", "--quiet", "--release", "--package", "thalweg-simulation", "--"]);
     cargo::run(simulation.args(["--seeds", &seeds, "--from", &from]).args(others))
 }
+
+/// Runs the simulation with each of its deliberate faults; an error if one is not noticed.
+pub fn run_mutations() -> Result<()> {
+    let simulation =
+        ["run", "--quiet", "--release", "--package", "thalweg-simulation", "--features", "mutations"];
+    cargo::run(cargo(&simulation).args(["--", "--mutations"]))
+}

@@ -3,7 +3,7 @@
 use crate::settings::{TargetCompression, TimestampType, TopicSettings};
 use bytes::Bytes;
 use thalweg_protocol::{
-    BatchFacts, Codec, CompressionError, ErrorCode, Rules, ValidationError, compress, decompress, renumber,
+    BatchFacts, Compression, CompressionError, ErrorCode, Rules, ValidationError, compress, decompress, renumber,
     validate_batch, validate_records,
 };
 use thalweg_runtime::Runtime;
@@ -84,7 +84,7 @@ fn single_batch(version: i16, mut records: Bytes) -> Result<Batch, Refusal> {
         return Err(Refusal::invalid("a Produce request must have one record batch per partition"));
     }
     let batch = Batch::split_from(&mut records)?;
-    if codec_of(&batch)? == Codec::Zstd && version < ZSTD {
+    if codec_of(&batch)? == Compression::Zstd && version < ZSTD {
         let message = format!("Produce requests with version {version} are not allowed to use ZStandard compression");
         return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, &message));
     }
@@ -94,9 +94,9 @@ fn single_batch(version: i16, mut records: Bytes) -> Result<Batch, Refusal> {
     }
 }
 
-fn codec_of(batch: &Batch) -> Result<Codec, Refusal> {
+fn codec_of(batch: &Batch) -> Result<Compression, Refusal> {
     let id = batch.attributes() & Attributes::COMPRESSION;
-    Codec::from_id(id).ok_or_else(|| Refusal::invalid(format!("unknown compression codec {id}")))
+    Compression::of_attributes(id).ok_or_else(|| Refusal::invalid(format!("unknown compression codec {id}")))
 }
 
 fn check_content(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result<Checked, Refusal> {
@@ -160,10 +160,10 @@ fn timestamps_in_doubt(batch: &Batch, settings: &TopicSettings, now: i64) -> boo
 }
 
 /// The codec and level that the topic wants, where they are not the batch's.
-fn recompressed(batch: &Batch, settings: &TopicSettings) -> Option<(Codec, Option<i32>)> {
+fn recompressed(batch: &Batch, settings: &TopicSettings) -> Option<(Compression, Option<i32>)> {
     match settings.compression {
         TargetCompression::Codec { id, level } if id != batch.attributes() & Attributes::COMPRESSION => {
-            Some((Codec::from_id(id)?, level))
+            Some((Compression::of_attributes(id)?, level))
         }
         _ => None,
     }
@@ -172,7 +172,7 @@ fn recompressed(batch: &Batch, settings: &TopicSettings) -> Option<(Codec, Optio
 /// Looks at the records as far as needed: always where they are not compressed, else only for the topic's settings.
 fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result<Batch, Refusal> {
     let codec = codec_of(&batch)?;
-    if codec != Codec::None && !needs_decompression(&batch, settings, now) {
+    if codec != Compression::None && !needs_decompression(&batch, settings, now) {
         return Ok(batch);
     }
     let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))?;
@@ -202,10 +202,10 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
 /// A batch may not unpack to more than this: a few kilobytes can claim gigabytes.
 pub(super) const DECOMPRESSED_MAX: usize = 256 * 1024 * 1024;
 
-fn recompress(batch: &Batch, codec: Codec, level: Option<i32>, plain: &Bytes) -> Result<Batch, Refusal> {
+fn recompress(batch: &Batch, codec: Compression, level: Option<i32>, plain: &Bytes) -> Result<Batch, Refusal> {
     let records = compress(codec, level, plain).map_err(|error| Refusal::from(&error))?;
     let mut head: [u8; HEADER_LEN] = *batch.head();
-    let attributes = batch.attributes() & !Attributes::COMPRESSION | codec.id();
+    let attributes = batch.attributes() & !Attributes::COMPRESSION | codec.bits();
     head[21..23].copy_from_slice(&attributes.to_be_bytes());
     Ok(Batch::assemble(head, records))
 }

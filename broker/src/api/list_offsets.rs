@@ -8,7 +8,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use thalweg_metadata::IndexError;
-use thalweg_protocol::{Codec, ErrorCode, Records, decompress, messages::*};
+use thalweg_protocol::{Compression, ErrorCode, Records, decompress, messages::*};
 use thalweg_segment::{Attributes, Batch, Offset, split_batches};
 
 use list_offsets_request::ListOffsetsPartition;
@@ -21,6 +21,8 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
+/// First version that answers with leader epochs.
+const LEADER_EPOCHS: i16 = 4;
 /// First version in which each special timestamp is known.
 const SINCE: [(i64, i16); 4] =
     [(MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (LATEST_TIERED, 9), (EARLIEST_PENDING_UPLOAD, 11)];
@@ -86,10 +88,11 @@ impl Handlers {
             Ok(found) => {
                 let response = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
                 match found {
-                    Some(found) => response
-                        .with_offset(found.offset.0)
-                        .with_timestamp(found.timestamp)
-                        .with_leader_epoch(log.epoch_at(found.offset).0),
+                    Some(found) => {
+                        let epoch = if version >= LEADER_EPOCHS { log.epoch_at(found.offset).0 } else { -1 };
+                        let response = response.with_offset(found.offset.0).with_timestamp(found.timestamp);
+                        response.with_leader_epoch(epoch)
+                    }
                     None => response.with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),
                 }
             }
@@ -190,7 +193,7 @@ fn find(batch: &Batch, start: Offset, fits: impl Fn(i64) -> bool) -> Option<Foun
         let found = Found { offset: batch.base_offset().max(start), timestamp: batch.max_timestamp() };
         return fits(batch.max_timestamp()).then_some(found);
     }
-    let codec = Codec::from_id(batch.attributes() & Attributes::COMPRESSION)?;
+    let codec = Compression::of_attributes(batch.attributes() & Attributes::COMPRESSION)?;
     let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX).ok()?;
     Records::new(&plain, batch.record_count()).map_while(Result::ok).find_map(|record| {
         let timestamp = batch.base_timestamp().saturating_add(record.timestamp_delta);

@@ -6,7 +6,6 @@ use crate::{
     settings::Endpoint,
     topics::{Topic, is_internal},
 };
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use std::sync::Arc;
 use thalweg_metadata::MetadataError;
 use thalweg_protocol::{ErrorCode, messages::*};
@@ -144,9 +143,9 @@ impl Handlers {
         self.broker.settings.advertised.iter().find(|endpoint| *endpoint.listener == *context.listener)
     }
 
-    /// The cluster's id, as Kafka writes UUIDs: in base64, URL-safe, without padding.
+    /// The cluster's id.
     pub(super) fn cluster_id(&self) -> StrBytes {
-        StrBytes::from_string(BASE64_URL_SAFE_NO_PAD.encode(self.broker.cluster_id))
+        StrBytes::from_string(self.broker.cluster_id.clone())
     }
 }
 

@@ -128,9 +128,9 @@ impl Handlers {
         response
     }
 
-    /// Until there are coordinators, says so in Kafka's way: a retriable error with a message.
+    /// Until there are coordinators, says so by an error that clients show instead of asking for ever.
     fn find_coordinator(&self, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-        let code = ErrorCode::CoordinatorNotAvailable.code();
+        let code = ErrorCode::UnsupportedVersion.code();
         let message = Some(StrBytes::from_static_str("Consumer groups and transactions are not supported yet"));
         let nobody = -1;
         if version < 4 {

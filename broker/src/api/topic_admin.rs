@@ -270,12 +270,13 @@ impl Handlers {
 /// names has no meaning here: every batch is in the object store.
 fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
     if topic.assignments.is_empty() {
-        return match (topic.replication_factor, topic.num_partitions) {
-            (..-1 | 0, _) => Err(Refused::new(
+        let invalid = |count: i32| count < -1 || count == 0;
+        return match (invalid(topic.replication_factor.into()), invalid(topic.num_partitions)) {
+            (true, _) => Err(Refused::new(
                 ErrorCode::InvalidReplicationFactor,
                 "Replication factor must be larger than 0, or -1 to use the default value.",
             )),
-            (_, ..-1 | 0) => Err(Refused::new(
+            (_, true) => Err(Refused::new(
                 ErrorCode::InvalidPartitions,
                 "Number of partitions was set to an invalid non-positive value.",
             )),

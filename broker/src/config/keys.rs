@@ -168,7 +168,7 @@ const OWN: &[OwnKey] = &[
         "HOST:PORT of /metrics, /health and /ready; off when empty. A port alone listens on loopback.",
     ),
     ("log.format", Kind::Text, "text", "[text, json]", "How log lines are written."),
-    ("log.level", Kind::Text, "info", "", "Log filter, e.g. `info` or `warn,thalweg_wal=debug`."),
+    ("log.level", Kind::Text, "info,slatedb=warn", "", "Log filter, e.g. `info` or `warn,thalweg_wal=debug`."),
     ("threads", Kind::Int, "0", "[0,...,1024]", "Threads that serve requests; 0 for one per core, 1 for a single-threaded runtime."),
 ];
 

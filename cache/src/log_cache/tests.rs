@@ -1,9 +1,14 @@
 use super::*;
-use crate::testing::batch;
 use prometheus_client::registry::Registry;
 use proptest::prelude::*;
+use thalweg_segment::testing::BatchBuilder;
 
 const FOREVER: Offset = Offset(i64::MAX);
+
+/// A batch of `records` records of `bytes` bytes each.
+fn batch(base: i64, records: usize, bytes: usize) -> Batch {
+    BatchBuilder::new().base_offset(base).records(records, bytes).build()
+}
 
 fn cache_of(batches: usize) -> LogCache {
     LogCache::new(batches * cost(&batch(0, 1, 100)), &mut Registry::default())
@@ -107,7 +112,7 @@ fn logs_that_come_and_go_leave_nothing_behind() {
 /// What a test does to the cache.
 #[derive(Clone, Debug)]
 enum Step {
-    Append { log: u64, records: i32, bytes: usize },
+    Append { log: u64, records: usize, bytes: usize },
     Flushed { log: u64, back: i64 },
     Shrink { bytes: usize },
     Remove { log: u64 },
@@ -117,7 +122,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let log = 0..4u64;
     prop_oneof![
-        6 => (log.clone(), 1..5, 0..300usize)
+        6 => (log.clone(), 1..5usize, 0..300usize)
             .prop_map(|(log, records, bytes)| Step::Append { log, records, bytes }),
         3 => (log.clone(), 0..6i64).prop_map(|(log, back)| Step::Flushed { log, back }),
         1 => (0..600usize).prop_map(|bytes| Step::Shrink { bytes }),

@@ -112,3 +112,58 @@ impl LogExtents {
         extents.max(state).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ObjectShape;
+    use proptest::prelude::*;
+    use thalweg_segment::{SegmentId, segment_path};
+
+    fn extent(number: u64, kind: Kind, base: i64, length: i64) -> Extent {
+        let id = SegmentId { number, ..SegmentId::default() };
+        let shape = ObjectShape { size: 0, index_position: 0, index_size: 0 };
+        let object = ObjectRef { id, kind, path: segment_path(id), shape, adopts: None };
+        Extent { base: Offset(base), end: Offset(base + length), max_timestamp: 0, object: Arc::new(object) }
+    }
+
+    fn any_extent() -> impl Strategy<Value = (Kind, i64, i64)> {
+        let kind = prop_oneof![Just(Kind::Log), Just(Kind::Shared), Just(Kind::Manifest)];
+        (kind, 0..40i64, 0..20i64)
+    }
+
+    /// The object that a reader of `offset` should see: the best one, of equal ones the first.
+    fn best(added: &[Extent], offset: i64) -> Option<u64> {
+        let holds = |extent: &&Extent| extent.base.0 <= offset && offset < extent.end.0;
+        // `max_by_key` returns the last of equal ones.
+        added
+            .iter()
+            .rev()
+            .filter(holds)
+            .max_by_key(|extent| extent.rank())
+            .map(|extent| extent.object.id.number)
+    }
+
+    proptest! {
+        #[test]
+        fn readers_see_the_best_object_at_each_offset_and_no_overlap(
+            added in prop::collection::vec(any_extent(), 0..12),
+        ) {
+            let numbered = added.into_iter().enumerate();
+            let added: Vec<_> = numbered.map(|(n, (kind, base, length))| extent(n as u64, kind, base, length)).collect();
+            let mut extents = LogExtents::default();
+            for extent in &added {
+                extents.insert(extent.clone());
+            }
+            for pair in extents.sorted.windows(2) {
+                prop_assert!(pair[0].end <= pair[1].base);
+            }
+            for offset in 0..60 {
+                let seen = extents.from(Offset(offset)).first().filter(|extent| extent.base.0 <= offset);
+                prop_assert_eq!(seen.map(|extent| extent.object.id.number), best(&added, offset));
+            }
+            let end = added.iter().filter(|extent| extent.base < extent.end).map(|extent| extent.end).max();
+            prop_assert_eq!(extents.end(), end.unwrap_or_default());
+        }
+    }
+}

@@ -4,8 +4,7 @@ use super::{Extent, IndexError, ObjectIndex, ObjectRef, PARALLEL_READS, objects:
 use futures::{StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_segment::{
-    AbortedTransaction, BatchEntry, FormatError, Kind, LogId, LogState, Offset, Purpose, SegmentId,
-    read_states,
+    AbortedTransaction, BatchEntry, FormatError, Kind, LogId, LogState, Offset, SegmentId, read_states,
 };
 
 /// Work to be done with one object.
@@ -56,7 +55,7 @@ impl ObjectIndex {
     ) -> Result<Vec<(LogId, LogState)>, IndexError> {
         logs.sort();
         logs.dedup();
-        let index = self.0.objects.index(&object, Purpose::Recovery).await?;
+        let index = self.0.objects.index(&object).await?;
         let entries: Option<Vec<_>> = logs.iter().map(|log| index.state_of(*log).copied()).collect();
         let missing = FormatError::Malformed { what: "index block: a log has no state" };
         let entries = entries.ok_or_else(|| malformed(&object.path, missing))?;
@@ -82,7 +81,7 @@ impl ObjectIndex {
         object: Arc<ObjectRef>,
         extents: Vec<(LogId, Extent)>,
     ) -> Result<Vec<((LogId, Offset), Vec<BatchEntry>)>, IndexError> {
-        let index = self.0.objects.index(&object, Purpose::Recovery).await?;
+        let index = self.0.objects.index(&object).await?;
         let mut all = Vec::with_capacity(extents.len());
         for (log, extent) in extents {
             all.push(((log, extent.base), self.0.objects.entries(&index, log, &extent).await?));
@@ -121,7 +120,7 @@ impl ObjectIndex {
 
     /// Whether a transaction that began before `to` may be open where `extent` ends.
     async fn may_be_open(&self, log: LogId, extent: &Extent, to: Offset) -> Result<bool, IndexError> {
-        let index = self.0.objects.index(&extent.object, Purpose::Fetch).await?;
+        let index = self.0.objects.index(&extent.object).await?;
         let Some(entry) = index.state_of(log).filter(|entry| entry.end == extent.end) else {
             return Ok(true);
         };
@@ -131,7 +130,7 @@ impl ObjectIndex {
 
     /// Transactions whose abort marker is in `extent`, in order of the marker.
     async fn aborted_in(&self, log: LogId, extent: &Extent) -> Result<Vec<AbortedTransaction>, IndexError> {
-        let index = self.0.objects.index(&extent.object, Purpose::Fetch).await?;
+        let index = self.0.objects.index(&extent.object).await?;
         let of_log = index.aborted.iter().filter(|(of, _)| *of == log).map(|(_, aborted)| *aborted);
         let mut aborted: Vec<_> = of_log.collect();
         if extent.object.kind == Kind::Manifest && aborted.is_empty() {

@@ -1,6 +1,7 @@
 //! Reads what objects say of themselves: index blocks, through a bounded cache, and batch entries.
 
 use super::{Extent, IndexError, ObjectRef};
+use crate::ObjectShape;
 use futures::FutureExt;
 use moka::future::Cache;
 use object_store::path::Path;
@@ -10,8 +11,8 @@ use std::{
     sync::Arc,
 };
 use thalweg_segment::{
-    AbortedTransaction, BatchEntry, BlockEntry, Footer, FormatError, Index, LogId, Purpose, ReadError,
-    SegmentId, StateEntry, Store, StoreError, check_block, split_batches,
+    AbortedTransaction, BatchEntry, BlockEntry, FormatError, Index, LogId, Purpose, ReadError, SegmentId,
+    StateEntry, Store, StoreError, check_block, read_index_at, split_batches,
 };
 
 /// A hasher without a random seed: what the cache keeps is the same in each run.
@@ -33,16 +34,19 @@ impl Objects {
     }
 
     /// The index block of `object`, from the cache or by one range GET that all who ask for it share.
-    pub(super) async fn index(&self, object: &ObjectRef, purpose: Purpose) -> Result<Arc<Index>, IndexError> {
-        let read = self.read_index(object, purpose);
+    pub(super) async fn index(&self, object: &ObjectRef) -> Result<Arc<Index>, IndexError> {
+        let read = self.read_index(object);
         self.indexes.try_get_with(object.id, read).await.map_err(|error| IndexError::for_another(&error))
     }
 
-    async fn read_index(&self, object: &ObjectRef, purpose: Purpose) -> Result<Arc<Index>, ReadError> {
-        let shape = object.shape;
-        // The footer follows the index block directly.
-        let bytes = self.store.get_range(&object.path, shape.index_position..shape.size, purpose).await?;
-        decode(object, bytes).map(Arc::new).map_err(|source| malformed(&object.path, source))
+    async fn read_index(&self, object: &ObjectRef) -> Result<Arc<Index>, ReadError> {
+        let ObjectShape { size, index_position, .. } = object.shape;
+        let (footer, index) = read_index_at(&self.store, &object.path, index_position, size).await?;
+        let expected = (object.kind, object.id.incarnation, object.id.number);
+        if (footer.kind, footer.writer, footer.number) != expected {
+            return Err(malformed(&object.path, FormatError::Malformed { what: "footer: another object's" }));
+        }
+        Ok(Arc::new(index))
     }
 
     /// Keeps an index block that is at hand, where that can be done at once.
@@ -74,8 +78,8 @@ impl Objects {
         path: &Path,
         block: &BlockEntry,
     ) -> Result<Vec<BatchEntry>, ReadError> {
-        let end = block.position.saturating_add(u64::from(block.size));
-        let bytes = self.store.get_range(path, block.position..end, Purpose::Fetch).await?;
+        let range = block.position..block.end_position();
+        let bytes = self.store.get_range(path, range, Purpose::Fetch).await?;
         let batches = check_block(&bytes, block).and_then(|()| split_batches(bytes));
         let batches = batches.map_err(|source| malformed(path, source))?;
         Ok(batches.iter().map(|batch| batch.entry()).collect())
@@ -84,23 +88,6 @@ impl Objects {
 
 pub(super) fn malformed(path: &Path, source: FormatError) -> ReadError {
     ReadError::Format { path: path.clone(), source }
-}
-
-/// Reads `bytes`, which should be the index block of `object` and the footer behind it.
-fn decode(object: &ObjectRef, mut bytes: bytes::Bytes) -> Result<Index, FormatError> {
-    let index_size = object.shape.index_size as usize;
-    if bytes.len() != index_size + Footer::LEN {
-        return Err(FormatError::Malformed { what: "index block" });
-    }
-    let footer = Footer::decode(&bytes.split_off(index_size))?;
-    let expected = (object.kind, object.id.incarnation, object.id.number, object.shape.index_position);
-    if (footer.kind, footer.writer, footer.number, footer.index_position) != expected {
-        return Err(FormatError::Malformed { what: "footer" });
-    }
-    if footer.index_size as usize != index_size || crc32c::crc32c(&bytes) != footer.index_crc {
-        return Err(FormatError::BadCrc { what: "index block" });
-    }
-    Index::decode(bytes)
 }
 
 /// Bytes of memory that an index takes.

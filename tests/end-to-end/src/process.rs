@@ -3,7 +3,10 @@
 use crate::wait;
 use anyhow::{Context, Result, bail};
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{Signal, kill},
+    },
     unistd::Pid,
 };
 use std::{
@@ -76,12 +79,19 @@ impl Process {
     }
 
     /// Waits until a part of its output makes `read` give a value. Fails when the process ends first.
-    pub fn wait_for_output<T>(&mut self, what: &str, patience: Duration, read: impl Fn(&str) -> Option<T>) -> Result<T> {
+    pub fn wait_for_output<T>(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
         wait::until(what, patience, || {
             let ended = self.child.try_wait()?;
             let found = read(&self.output());
             match (found, ended) {
-                (None, Some(status)) => bail!("{what}: the process ended first ({status})\n{}", self.output_tail()),
+                (None, Some(status)) => {
+                    bail!("{what}: the process ended first ({status})\n{}", self.output_tail())
+                }
                 (found, _) => Ok(found),
             }
         })
@@ -127,6 +137,15 @@ impl Drop for Process {
         // Fails when it has ended already, which is as good.
         let _ = self.kill();
     }
+}
+
+/// Raises this process's limit of open files, which its children inherit, to `wanted` or more.
+pub fn raise_file_limit(wanted: u64) -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))?;
+    }
+    Ok(())
 }
 
 /// Processor time and memory of a process, from `/proc`.

@@ -10,7 +10,11 @@ use std::{
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// Polls `condition` until it gives a value, or fails with `what` after `patience`.
-pub fn until<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut condition: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = condition()? {

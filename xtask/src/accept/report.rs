@@ -33,23 +33,27 @@ impl Report {
         self.add(what, number(figure), format!("< {}", number(target)), Some(figure < target));
     }
 
+    /// A count that must be exactly `target`.
+    pub fn equals(&mut self, what: &str, figure: u64, target: u64) {
+        self.add(what, figure.to_string(), format!("= {target}"), Some(figure == target));
+    }
+
     /// Something that must be so.
     pub fn must(&mut self, what: &str, holds: bool) {
         let figure = if holds { "yes" } else { "no" };
         self.add(what, figure.into(), "yes".into(), Some(holds));
     }
 
-    /// Something that must have gone well.
-    pub fn must_succeed<T>(&mut self, what: &str, result: Result<T>) -> Option<T> {
+    /// Something that had to go well and did not.
+    pub fn failed(&mut self, what: &str, error: &anyhow::Error) {
+        self.add(what, format!("{error:#}"), "no error".into(), Some(false));
+    }
+
+    /// Something that must go well.
+    pub fn must_succeed(&mut self, what: &str, result: Result<()>) {
         match result {
-            Ok(value) => {
-                self.must(what, true);
-                Some(value)
-            }
-            Err(error) => {
-                self.add(what, format!("{error:#}"), "yes".into(), Some(false));
-                None
-            }
+            Ok(()) => self.must(what, true),
+            Err(error) => self.failed(what, &error),
         }
     }
 

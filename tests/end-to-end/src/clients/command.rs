@@ -42,7 +42,12 @@ pub fn run(command: &mut Command, input: Option<&Path>) -> Result<Finished> {
 }
 
 /// Runs `command` with its three streams in files; whether it ended well.
-pub(super) fn run_into(command: &mut Command, input: Option<&Path>, stdout: &Path, stderr: &Path) -> Result<bool> {
+pub(super) fn run_into(
+    command: &mut Command,
+    input: Option<&Path>,
+    stdout: &Path,
+    stderr: &Path,
+) -> Result<bool> {
     let input = match input {
         Some(path) => Stdio::from(File::open(path).with_context(|| format!("opening {}", path.display()))?),
         None => Stdio::null(),

@@ -53,11 +53,19 @@ impl KafkaTools {
         Ok(())
     }
 
-    /// `kafka-console-consumer.sh --partition 0` from the start: the first `records` records, a line each, in `output`.
-    pub fn console_consumer(&self, topic: &str, records: usize, output: &Path) -> Result<()> {
+    /// `kafka-console-consumer.sh --partition 0` from the start: the first `records` records in `output`,
+    /// each followed by `separator`.
+    pub fn console_consumer(
+        &self,
+        topic: &str,
+        records: usize,
+        separator: &str,
+        output: &Path,
+    ) -> Result<()> {
         let mut command = self.command("org.apache.kafka.tools.consumer.ConsoleConsumer");
         command.args(["--topic", topic, "--partition", "0", "--offset", "earliest", "--timeout-ms", "60000"]);
         command.args(["--max-messages", &records.to_string()]);
+        command.args(["--formatter-property", &format!("line.separator={separator}")]);
         let errors = output.with_extension("stderr");
         if !run_into(&mut command, None, output, &errors)? {
             bail!("console-consumer {topic}: {}", std::fs::read_to_string(errors)?);

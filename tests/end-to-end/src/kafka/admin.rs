@@ -51,7 +51,12 @@ impl Connection {
     }
 
     /// Creates a topic; its error code.
-    pub async fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<i16> {
+    pub async fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<i16> {
         let (replication, timeout_ms) = (1, 30_000);
         let body = Writer::default().i32(1).string(topic).i32(partitions).i16(replication).i32(0);
         let body = body.array(configs.iter(), |to, (key, value)| to.string(key).string(value));
@@ -64,22 +69,26 @@ impl Connection {
 
     /// A producer id for an idempotent producer.
     pub async fn init_producer_id(&mut self) -> Result<Producer> {
-        let mut answer = self.call(INIT_PRODUCER_ID, &Writer::default().null_string().i32(60_000).finish()).await?;
+        let mut answer =
+            self.call(INIT_PRODUCER_ID, &Writer::default().null_string().i32(60_000).finish()).await?;
         let (_throttle, error) = (answer.i32()?, answer.i16()?);
         ensure!(error == code::NONE, "InitProducerId: error {error}");
         Ok(Producer { id: answer.i64()?, epoch: answer.i16()? })
     }
 }
 
-/// Creates a topic (fine if it exists) and waits until all its partitions have a leader.
+/// Creates a topic (fine if it exists) and waits until all its partitions can be written to.
 pub async fn create_topic(address: SocketAddr, topic: &str, partitions: i32) -> Result<()> {
     let mut connection = Connection::open(address).await?;
     let error = connection.create_topic(topic, partitions, &[]).await?;
     ensure!(matches!(error, code::NONE | code::TOPIC_ALREADY_EXISTS), "CreateTopics {topic}: error {error}");
     wait::until_ok("the new topic has leaders", PATIENCE, || async {
-        let metadata = Connection::open(address).await?.metadata(topic).await?;
-        let led = metadata.partitions.iter().filter(|(_, error, leader)| *error == 0 && *leader >= 0).count();
-        ensure!(i32::try_from(led)? == partitions, "{metadata:?}");
+        let mut connection = Connection::open(address).await?;
+        let metadata = connection.metadata(topic).await?;
+        ensure!(i32::try_from(metadata.partitions.len())? == partitions, "{metadata:?}");
+        for (partition, ..) in metadata.partitions {
+            connection.list_offset(topic, partition, -1).await?;
+        }
         Ok(())
     })
     .await

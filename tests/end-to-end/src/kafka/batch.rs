@@ -102,6 +102,24 @@ pub fn records(mut data: Bytes) -> Result<Vec<Record>> {
     Ok(found)
 }
 
+/// The offset behind the last whole batch in what a Fetch returned, without a look at the records. `None` if there is no
+/// whole batch.
+pub fn next_offset(mut data: Bytes) -> Result<Option<i64>> {
+    let mut next = None;
+    while data.len() >= HEADER {
+        let mut head = Reader::new(data.slice(..HEADER));
+        let base_offset = head.i64()?;
+        let end = LENGTH_END + usize::try_from(head.i32()?)?;
+        if end > data.len() {
+            break;
+        }
+        head.take(CRC_END - LENGTH_END + 2)?;
+        next = Some(base_offset + i64::from(head.i32()?) + 1);
+        data = data.slice(end..);
+    }
+    Ok(next)
+}
+
 fn read_batch(batch: Bytes, found: &mut Vec<Record>) -> Result<()> {
     let covered = batch.slice(CRC_END..);
     let mut head = Reader::new(batch);
@@ -113,7 +131,10 @@ fn read_batch(batch: Bytes, found: &mut Vec<Record>) -> Result<()> {
     ensure!(attributes & 0x27 == 0, "attributes {attributes:#x} at offset {base_offset}");
     head.take(8 + 8 + 8 + 2 + 4)?;
     let count = head.i32()?;
-    ensure!(count == last_offset_delta + 1, "{count} records, last delta {last_offset_delta}, at offset {base_offset}");
+    ensure!(
+        count == last_offset_delta + 1,
+        "{count} records, last delta {last_offset_delta}, at offset {base_offset}"
+    );
     for expected in 0..i64::from(count) {
         let mut record = Reader::new(head.varint_bytes()?);
         let (_attributes, _timestamp_delta, delta) = (record.i8()?, record.varint()?, record.varint()?);
@@ -140,6 +161,14 @@ mod tests {
         let encoded = Batch::plain(values.clone()).encode();
         let read: Vec<_> = records(encoded.into()).unwrap().into_iter().map(|record| record.value).collect();
         assert_eq!(read, values);
+    }
+
+    #[test]
+    fn the_next_offset_is_behind_the_last_record_of_whole_batches() {
+        let mut two = Batch::plain(vec![Bytes::from_static(b"x"); 3]).encode();
+        two.extend_from_within(..);
+        assert_eq!(next_offset(two.clone().into()).unwrap(), Some(3));
+        assert_eq!(next_offset(Bytes::copy_from_slice(&two[..20])).unwrap(), None);
     }
 
     #[test]

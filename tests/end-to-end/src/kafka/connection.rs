@@ -50,7 +50,10 @@ impl Connection {
         socket.set_nodelay(true)?;
         let (read, write) = socket.into_split();
         let requests = Requests { socket: write, next_correlation: 0 };
-        Ok(Self { requests, answers: Answers { socket: BufReader::with_capacity(64 << 10, read), next_correlation: 0 } })
+        Ok(Self {
+            requests,
+            answers: Answers { socket: BufReader::with_capacity(64 << 10, read), next_correlation: 0 },
+        })
     }
 
     /// Takes the halves apart.
@@ -76,7 +79,11 @@ impl Connection {
 impl Requests {
     /// Sends one request.
     pub(super) async fn send(&mut self, api: Api, body: &[u8]) -> Result<()> {
-        let head = Writer::default().i16(api.key).i16(api.version).i32(self.next_correlation).string("thalweg-tests");
+        let head = Writer::default()
+            .i16(api.key)
+            .i16(api.version)
+            .i32(self.next_correlation)
+            .string("thalweg-tests");
         self.next_correlation = self.next_correlation.wrapping_add(1);
         let frame = Writer::default().bytes(&head.raw(body).finish()).finish();
         Ok(self.socket.write_all(&frame).await?)

@@ -21,7 +21,11 @@ pub async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Resul
             if record.offset < next {
                 continue;
             }
-            ensure!(record.offset == next, "{topic}-{partition}: offset {} where {next} must be", record.offset);
+            ensure!(
+                record.offset == next,
+                "{topic}-{partition}: offset {} where {next} must be",
+                record.offset
+            );
             next += 1;
             read.push(record);
         }
@@ -29,13 +33,19 @@ pub async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Resul
     Ok(read)
 }
 
-async fn fetch_from(connection: &mut Connection, topic: &str, partition: i32, offset: i64) -> Result<Vec<Record>> {
+async fn fetch_from(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<Vec<Record>> {
     let request = FetchRequest {
         topic,
         partitions: &[(partition, offset)],
         max_wait_ms: 500,
         min_bytes: 1,
         max_bytes: 4 << 20,
+        partition_max_bytes: 4 << 20,
     };
     let fetched = connection.fetch(&request).await?;
     ensure!(fetched.len() == 1, "{} partitions in place of one", fetched.len());

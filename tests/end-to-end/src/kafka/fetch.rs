@@ -21,8 +21,10 @@ pub struct FetchRequest<'a> {
     pub max_wait_ms: i32,
     /// Answer when there are so many bytes.
     pub min_bytes: i32,
-    /// Bytes at most, in all and of each partition.
+    /// Bytes at most, in all.
     pub max_bytes: i32,
+    /// Bytes at most of each partition.
+    pub partition_max_bytes: i32,
 }
 
 /// What came of one partition.
@@ -57,13 +59,15 @@ impl Connection {
 
     /// The offset that ListOffsets gives for `timestamp` (-1: the end, -2: the start).
     pub async fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i64> {
-        let body = Writer::default().i32(-1).i32(1).string(topic).i32(1).i32(partition).i64(timestamp).finish();
+        let body =
+            Writer::default().i32(-1).i32(1).string(topic).i32(1).i32(partition).i64(timestamp).finish();
         let mut answer = self.call(LIST_OFFSETS, &body).await?;
         let topics = answer.array(|from| {
             from.string()?;
             from.array(|from| Ok((from.i32()?, from.i16()?, from.i64()?, from.i64()?)))
         })?;
-        let (_, error, _, offset) = *topics.first().and_then(|parts| parts.first()).context("an empty answer")?;
+        let (_, error, _, offset) =
+            *topics.first().and_then(|parts| parts.first()).context("an empty answer")?;
         ensure!(error == 0, "ListOffsets {topic}-{partition}: error {error}");
         Ok(offset)
     }
@@ -72,12 +76,13 @@ impl Connection {
 impl FetchRequest<'_> {
     fn encode(&self) -> Vec<u8> {
         let (consumer, uncommitted) = (-1, 0);
-        let head = Writer::default().i32(consumer).i32(self.max_wait_ms).i32(self.min_bytes).i32(self.max_bytes);
+        let head =
+            Writer::default().i32(consumer).i32(self.max_wait_ms).i32(self.min_bytes).i32(self.max_bytes);
         head.i8(uncommitted)
             .i32(1)
             .string(self.topic)
             .array(self.partitions.iter(), |to, (partition, offset)| {
-                to.i32(*partition).i64(*offset).i32(self.max_bytes)
+                to.i32(*partition).i64(*offset).i32(self.partition_max_bytes)
             })
             .finish()
     }

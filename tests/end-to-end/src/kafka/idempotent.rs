@@ -1,12 +1,18 @@
 //! An idempotent producer whose every decision can be seen: what it numbered, sent again, and saw acknowledged.
 
-use super::{Answers, Batch, Connection, ProduceRequest, ProducedPartition, Producer, Requests, code};
+use super::{
+    Answers, Batch, Connection, ProduceRequest, ProducedPartition, Producer, Record, Requests, code,
+};
 use crate::wait;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::timeout;
@@ -35,6 +41,7 @@ pub struct IdempotentProducer {
     /// Numbered but not acknowledged, in order: each a request.
     waiting: VecDeque<Request>,
     acknowledged: Acknowledged,
+    progress: Arc<AtomicU64>,
 }
 
 /// What an [`IdempotentProducer`] was told.
@@ -76,12 +83,49 @@ impl IdempotentProducer {
             next: partitions.into_iter().map(|partition| (partition, 0)).collect(),
             waiting: VecDeque::new(),
             acknowledged: Acknowledged::default(),
+            progress: Arc::default(),
         })
     }
 
     /// What has been acknowledged.
     pub fn acknowledged(&self) -> &Acknowledged {
         &self.acknowledged
+    }
+
+    /// Counts acknowledged records, for who watches the progress from outside.
+    pub fn progress(&self) -> Arc<AtomicU64> {
+        self.progress.clone()
+    }
+
+    /// Reads everything back and compares: each partition has exactly the records that were acknowledged, in their order.
+    /// To be called when nothing waits for an answer; the producer must be the only one of its partitions.
+    pub async fn check_all(&self) -> Result<()> {
+        ensure!(self.waiting.is_empty(), "{} requests have no answer", self.waiting.len());
+        for (partition, count) in &self.next {
+            let read = super::read_all(self.address, &self.topic, *partition).await?;
+            self.check(*partition, &read).with_context(|| format!("{}-{partition}", self.topic))?;
+            ensure!(
+                read.len() as u64 == *count,
+                "{}-{partition}: {} of {count} records",
+                self.topic,
+                read.len()
+            );
+        }
+        Ok(())
+    }
+
+    fn check(&self, partition: i32, read: &[Record]) -> Result<()> {
+        for (number, record) in read.iter().enumerate() {
+            let expected = self.value(partition, number as u64);
+            ensure!(
+                record.value == expected,
+                "offset {} holds {:?} in place of {:?}",
+                record.offset,
+                head(&record.value),
+                head(&expected)
+            );
+        }
+        Ok(())
     }
 
     /// The value of the record `number` of `partition`, by which a reader recognises it.
@@ -107,7 +151,8 @@ impl IdempotentProducer {
     async fn run_connection(&mut self, stop: &mut impl FnMut(&Acknowledged) -> bool) -> Result<(), Failure> {
         let address = self.address;
         let open = || Connection::open(address);
-        let connection = wait::until_ok("the broker is back", OUTAGE_PATIENCE, open).await.map_err(Failure::Broker)?;
+        let connection =
+            wait::until_ok("the broker is back", OUTAGE_PATIENCE, open).await.map_err(Failure::Broker)?;
         let (mut requests, mut answers) = connection.split();
         let mut sent = 0;
         loop {
@@ -151,7 +196,8 @@ impl IdempotentProducer {
 
     async fn send(&self, requests: &mut Requests, index: usize) -> Result<()> {
         let batches = &self.waiting[index].batches;
-        let partitions: Vec<_> = batches.iter().map(|(partition, _, batch)| (*partition, batch.clone())).collect();
+        let partitions: Vec<_> =
+            batches.iter().map(|(partition, _, batch)| (*partition, batch.clone())).collect();
         requests.produce(&ProduceRequest { topic: &self.topic, acks: -1, partitions: &partitions }).await
     }
 
@@ -174,16 +220,20 @@ impl IdempotentProducer {
     fn settle(&mut self, request: &mut Request, answer: ProducedPartition) -> Result<()> {
         let ProducedPartition { partition, error, .. } = answer;
         let index = request.batches.iter().position(|(of, ..)| *of == partition);
-        let index = index.with_context(|| format!("an answer for partition {partition}, which was not asked for"))?;
+        let index =
+            index.with_context(|| format!("an answer for partition {partition}, which was not asked for"))?;
         let first = request.batches[index].1;
         match error {
             code::NONE => {}
             code::DUPLICATE_SEQUENCE_NUMBER => self.acknowledged.duplicates += 1,
             error if code::is_retriable(error) => return Ok(()),
-            error => bail!("{}-{partition}: error {error} for the records from number {first} on", self.topic),
+            error => {
+                bail!("{}-{partition}: error {error} for the records from number {first} on", self.topic)
+            }
         }
         request.batches.swap_remove(index);
         self.acknowledged.records.insert(partition, first + self.records_per_batch);
+        self.progress.fetch_add(self.records_per_batch, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -202,4 +252,9 @@ fn numbered_value(producer: i64, partition: i32, number: u64, bytes: usize) -> B
     let mut value = format!("{producer}/{partition}/{number}/").into_bytes();
     value.resize(bytes.max(value.len()), b'.');
     value.into()
+}
+
+/// The part of a value that tells it from others.
+fn head(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(60)]).into_owned()
 }

@@ -15,7 +15,7 @@ mod produce;
 mod wire;
 
 pub use admin::{TopicMetadata, create_topic};
-pub use batch::{Batch, Producer, Record, records};
+pub use batch::{Batch, Producer, Record, next_offset, records};
 pub use connection::{Answers, Connection, Requests};
 pub use consumer::{end_offset, read_all};
 pub use fetch::{FetchRequest, FetchedPartition};

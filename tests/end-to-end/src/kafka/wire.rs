@@ -55,7 +55,11 @@ impl Writer {
     }
 
     /// ARRAY: its length, then each element.
-    pub fn array<T>(self, elements: impl ExactSizeIterator<Item = T>, write: impl Fn(Self, T) -> Self) -> Self {
+    pub fn array<T>(
+        self,
+        elements: impl ExactSizeIterator<Item = T>,
+        write: impl Fn(Self, T) -> Self,
+    ) -> Self {
         let counted = self.length(elements.len());
         elements.fold(counted, write)
     }
@@ -177,7 +181,9 @@ mod tests {
 
     #[test]
     fn varints_are_zigzag_with_the_lowest_bits_first() {
-        for (value, bytes) in [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (150, vec![0xac, 2]), (i64::MIN, vec![0xff; 10])] {
+        for (value, bytes) in
+            [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (150, vec![0xac, 2]), (i64::MIN, vec![0xff; 10])]
+        {
             let written = Writer::default().varint(value).finish();
             assert_eq!(written[..bytes.len() - 1], bytes[..bytes.len() - 1]);
             assert_eq!(Reader::new(written.into()).varint().unwrap(), value);

@@ -1,7 +1,7 @@
 //! Requests and bytes, by what was asked for and by the kind of object.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     ops::{Add, AddAssign, Sub},
 };
@@ -26,6 +26,8 @@ pub enum Operation {
 pub enum Kind {
     /// `wal/…`: WAL objects and fences.
     Wal,
+    /// A PUT of a WAL object that was put before: a hedge, or a repetition.
+    WalAgain,
     /// `seg/…`: flushed segments and recovery manifests.
     Segment,
     /// `meta/…`: the embedded metadata store.
@@ -48,6 +50,35 @@ pub struct Tally {
 /// Everything counted since the proxy's start. The difference of two is what happened between them.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(BTreeMap<(Operation, Kind), Tally>);
+
+/// Latest WAL objects that are remembered, to know a second PUT of one.
+const REMEMBERED: usize = 10_000;
+
+/// Tells first PUTs of WAL objects from later ones.
+#[derive(Debug, Default)]
+pub(super) struct Repetitions {
+    paths: BTreeSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Repetitions {
+    /// The kind of this request, given the requests before it.
+    pub(super) fn classify(&mut self, operation: Operation, kind: Kind, path: &str) -> Kind {
+        if (operation, kind) != (Operation::Put, Kind::Wal) {
+            return kind;
+        }
+        if !self.paths.insert(path.to_owned()) {
+            return Kind::WalAgain;
+        }
+        self.order.push_back(path.to_owned());
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.paths.remove(&oldest);
+        }
+        kind
+    }
+}
 
 impl Operation {
     /// What a request asks for.
@@ -184,6 +215,13 @@ mod tests {
         assert_eq!(Kind::of("/bucket/meta/wal/0001.sst", None), Kind::Metadata);
         assert_eq!(Kind::of("/bucket/thalweg/thalweg", None), Kind::Other);
         assert_eq!(Kind::of("/bucket", Some("list-type=2&prefix=thalweg%2Fseg%2F00")), Kind::Segment);
+    }
+
+    #[test]
+    fn a_second_put_of_a_wal_object_is_counted_apart() {
+        let mut repetitions = Repetitions::default();
+        let mut kind = |path| repetitions.classify(Operation::Put, Kind::Wal, path);
+        assert_eq!([kind("wal/1"), kind("wal/2"), kind("wal/1")], [Kind::Wal, Kind::Wal, Kind::WalAgain]);
     }
 
     #[test]

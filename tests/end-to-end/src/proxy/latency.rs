@@ -86,7 +86,8 @@ mod tests {
         let write = Latency::S3.write.unwrap();
         assert!((19.0..21.0).contains(&percentile(write, 0.5, 100_000)));
         assert!((94.0..107.0).contains(&percentile(write, 0.99, 100_000)));
-        let seconds = write.draws(7).take(1_000_000).filter(|latency| *latency == Duration::from_secs(1)).count();
+        let seconds =
+            write.draws(7).take(1_000_000).filter(|latency| *latency == Duration::from_secs(1)).count();
         assert!((60..140).contains(&seconds), "{seconds} in a million");
     }
 

@@ -48,9 +48,10 @@ impl Proxy {
             let runtime = runtime.expect("a runtime needs nothing but file descriptors");
             runtime.block_on(async {
                 let listener = TcpListener::bind(address).await;
-                let local = listener.as_ref().map_err(|error| error.to_string()).and_then(|listener| {
-                    listener.local_addr().map_err(|error| error.to_string())
-                });
+                let local = listener
+                    .as_ref()
+                    .map_err(|error| error.to_string())
+                    .and_then(|listener| listener.local_addr().map_err(|error| error.to_string()));
                 let _ = bound.send(local);
                 if let Ok(listener) = listener {
                     tokio::select! {
@@ -73,6 +74,11 @@ impl Proxy {
     /// What has gone through so far.
     pub fn counts(&self) -> Counts {
         self.relay.counts()
+    }
+
+    /// Requests that a pause holds back.
+    pub fn waiting(&self) -> usize {
+        self.relay.waiting()
     }
 
     /// Changes the faults from the next request on.

@@ -1,9 +1,11 @@
 //! The way of one request through the proxy.
 
 use super::{
-    Counts, Faults, Kind, Latency, Operation, Shared, Tally, shared,
+    Counts, Faults, Kind, Latency, Operation, Shared, Tally,
     body::{Meter, Metered},
+    counts::Repetitions,
     faults::Fate,
+    shared,
 };
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -13,7 +15,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -44,7 +53,9 @@ pub(super) struct Relay {
     random: Shared<SmallRng>,
     latency: Shared<Latency>,
     counts: Shared<Counts>,
+    repetitions: Shared<Repetitions>,
     faults: watch::Sender<Faults>,
+    waiting: AtomicUsize,
 }
 
 impl Relay {
@@ -61,12 +72,18 @@ impl Relay {
             random: shared(SmallRng::seed_from_u64(seed)),
             latency: shared(latency),
             counts: Shared::default(),
+            repetitions: Shared::default(),
             faults: watch::Sender::new(Faults::default()),
+            waiting: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn counts(&self) -> Counts {
         self.counts.lock().clone()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
@@ -107,6 +124,7 @@ impl Relay {
         let arrived = Instant::now();
         let operation = Operation::of(request.method(), request.uri().query());
         let kind = Kind::of(request.uri().path(), request.uri().query());
+        let kind = self.repetitions.lock().classify(operation, kind, request.uri().path());
         self.until_not_paused().await;
         let (fate, latency) = self.draw(operation);
         match fate {
@@ -128,8 +146,10 @@ impl Relay {
     /// Waits while the proxy is paused.
     async fn until_not_paused(&self) {
         let mut faults = self.faults.subscribe();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         // Fails only when the sender, which we hold, is gone.
         let _ = faults.wait_for(|faults| !faults.paused).await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What happens to a request and how long it takes at least.
@@ -146,7 +166,11 @@ impl Relay {
     fn redirect(&self, request: Request<Incoming>, meter: Meter) -> Result<Request<Metered>, Dropped> {
         let (mut head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        head.uri = Uri::builder().scheme("http").authority(self.upstream.to_string()).path_and_query(path).build()?;
+        head.uri = Uri::builder()
+            .scheme("http")
+            .authority(self.upstream.to_string())
+            .path_and_query(path)
+            .build()?;
         Ok(Request::from_parts(head, Metered::new(body, meter)))
     }
 

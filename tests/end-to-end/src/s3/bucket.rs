@@ -39,7 +39,9 @@ impl Bucket {
     pub async fn create(&self) -> Result<()> {
         match self.send(Method::PUT, &format!("/{}", self.name), "", Bytes::new()).await? {
             (StatusCode::OK | StatusCode::CONFLICT, _) => Ok(()),
-            (status, body) => bail!("creating bucket {}: {status} {}", self.name, String::from_utf8_lossy(&body)),
+            (status, body) => {
+                bail!("creating bucket {}: {status} {}", self.name, String::from_utf8_lossy(&body))
+            }
         }
     }
 
@@ -98,7 +100,13 @@ impl Bucket {
         Ok(body)
     }
 
-    async fn send(&self, method: Method, path: &str, query: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes)> {
         let host = self.endpoint.to_string();
         let now = signature::now();
         let request = Request::builder()
@@ -120,7 +128,8 @@ fn listed(page: &str) -> Vec<Listed> {
         let (_, behind) = text.split_once(&format!("<{name}>"))?;
         Some(behind.split_once(&format!("</{name}>"))?.0.to_owned())
     };
-    let object = |text: &str| Some(Listed { key: element(text, "Key")?, size: element(text, "Size")?.parse().ok()? });
+    let object =
+        |text: &str| Some(Listed { key: element(text, "Key")?, size: element(text, "Size")?.parse().ok()? });
     page.split("<Contents>").skip(1).filter_map(object).collect()
 }
 

@@ -1,12 +1,7 @@
 use super::free_address;
 use crate::{process::Process, s3, tools, wait};
 use anyhow::{Result, bail};
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 use tempfile::TempDir;
 
 /// The account that every MinIO of ours has.

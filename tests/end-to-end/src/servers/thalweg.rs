@@ -194,7 +194,8 @@ impl Thalweg {
 
 /// Waits for the line that names the port, then for an answer.
 fn wait_until_serving(process: &mut Process) -> Result<SocketAddr> {
-    let address = process.wait_for_output("thalweg says where it listens", START_PATIENCE, listening_address)?;
+    let address =
+        process.wait_for_output("thalweg says where it listens", START_PATIENCE, listening_address)?;
     let answers = || async move { Connection::open(address).await?.api_versions().await };
     wait::block_on(wait::until_ok("thalweg answers", START_PATIENCE, answers))?;
     Ok(address)
@@ -205,7 +206,10 @@ fn listening_address(output: &str) -> Option<SocketAddr> {
     let end = behind.find(|c: char| c.is_whitespace() || c == ',')?;
     let (host, port) = behind[..end].rsplit_once(':')?;
     let port = port.parse().ok()?;
-    Some(host.parse().map_or_else(|_| (Ipv4Addr::LOCALHOST, port).into(), |ip: std::net::IpAddr| (ip, port).into()))
+    Some(
+        host.parse()
+            .map_or_else(|_| (Ipv4Addr::LOCALHOST, port).into(), |ip: std::net::IpAddr| (ip, port).into()),
+    )
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub struct KafkaJars {
 impl KafkaJars {
     /// Finds them, fetching the jars the first time.
     pub fn fetch() -> Result<Self> {
-        let java = path::require("java", "install a Java runtime, 17 or newer (Debian: default-jdk-headless)")?;
+        let java =
+            path::require("java", "install a Java runtime, 17 or newer (Debian: default-jdk-headless)")?;
         let folder = Cache::of_user().entry(&format!("kafka-{KAFKA_VERSION}"), download)?;
         Ok(Self { java, folder })
     }
@@ -60,7 +61,8 @@ fn pom_xml() -> String {
         )
     };
     let kafka = kafka.map(|artifact| dependency("org.apache.kafka", artifact, KAFKA_VERSION)).concat();
-    let log4j = log4j.map(|artifact| dependency("org.apache.logging.log4j", artifact, LOG4J_VERSION)).concat();
+    let log4j =
+        log4j.map(|artifact| dependency("org.apache.logging.log4j", artifact, LOG4J_VERSION)).concat();
     format!(
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>thalweg</groupId><artifactId>kafka-jars</artifactId><version>1</version>\

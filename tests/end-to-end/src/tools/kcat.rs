@@ -21,6 +21,10 @@ pub fn kcat() -> Result<PathBuf> {
         }
     }
     find_on_path("kcat").ok_or_else(|| {
-        Missing { tool: "kcat", remedy: "install it (Debian: apt-get install kcat; macOS: brew install kcat)".into() }.into()
+        Missing {
+            tool: "kcat",
+            remedy: "install it (Debian: apt-get install kcat; macOS: brew install kcat)".into(),
+        }
+        .into()
     })
 }

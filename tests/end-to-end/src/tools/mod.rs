@@ -4,12 +4,14 @@ mod cache;
 mod java;
 mod kcat;
 mod minio;
+mod packages;
 mod path;
 
 pub use cache::{Cache, cache_folder};
 pub use java::{KAFKA_VERSION, KafkaJars};
 pub use kcat::kcat;
 pub use minio::{MINIO_VERSION, minio};
+pub use packages::debian_packages;
 pub use path::find_on_path;
 
 use std::fmt;

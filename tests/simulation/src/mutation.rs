@@ -1,0 +1,49 @@
+//! Deliberate faults. A checker that notices none of them would notice nothing.
+
+#[cfg(feature = "mutations")]
+use thalweg_wal::Mutation as WalMutation;
+
+/// One deliberate fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// One within the write-ahead log.
+    #[cfg(feature = "mutations")]
+    Wal(WalMutation),
+    /// Commits don't compare their incarnation's record.
+    NoCommitGuard,
+    /// The committed ends of a dead incarnation's logs are read before its record is raised.
+    EndsBeforeRaise,
+    /// After a take-over, logs are opened at their committed end instead of their recovered end.
+    OpenAtCommittedEnd,
+    /// A duplicate is answered although its first copy isn't durable yet.
+    AnswerDuplicateEarly,
+    /// What is known of producers after a take-over includes batches that were lost.
+    StateFromLive,
+}
+
+impl Mutation {
+    /// All of them.
+    #[cfg(feature = "mutations")]
+    pub const ALL: [Self; 9] = [
+        Self::Wal(WalMutation::AcknowledgeBeforeDurable),
+        Self::Wal(WalMutation::SkipFence),
+        Self::Wal(WalMutation::FenceFromFirstMissing),
+        Self::Wal(WalMutation::TrimTooEarly),
+        Self::NoCommitGuard,
+        Self::EndsBeforeRaise,
+        Self::OpenAtCommittedEnd,
+        Self::AnswerDuplicateEarly,
+        Self::StateFromLive,
+    ];
+}
+
+/// Turns the faults within the write-ahead log on or off, for this thread.
+pub fn apply(mutation: Option<Mutation>) {
+    #[cfg(feature = "mutations")]
+    thalweg_wal::set_mutation(match mutation {
+        Some(Mutation::Wal(mutation)) => Some(mutation),
+        _ => None,
+    });
+    #[cfg(not(feature = "mutations"))]
+    let _ = mutation;
+}

@@ -1,0 +1,236 @@
+//! One run: brokers that write, crash, pause, come back as zombies, take one another over; then a quiet end, and the check.
+
+use crate::{
+    clients::Clients,
+    cluster::{Cluster, Server},
+    history::History,
+    mutation::{self, Mutation},
+    world::{Rates, World},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use thalweg_segment::Batch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Virtual time that a run may take.
+const LIMIT: Duration = Duration::from_secs(3600);
+/// Virtual time within which a broker must serve, or everything be acknowledged, once the faults have ended.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// What a run showed.
+#[derive(Debug)]
+pub struct Report {
+    /// Hash and number of all events.
+    pub trace: (u64, u64),
+    /// Batches sent, and acknowledged.
+    pub batches: (usize, usize),
+    /// The first broken promise.
+    pub violation: Option<String>,
+}
+
+/// Runs `seed`, with a deliberate fault or none. With `print`, every event goes to standard output.
+pub fn run(seed: u64, mutation: Option<Mutation>, print: bool) -> Report {
+    mutation::apply(mutation);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing of the system");
+    let report = runtime.block_on(async {
+        let world = World::new(seed, print);
+        let run = Run::new(&world, mutation);
+        if timeout(LIMIT, run.play()).await.is_err() {
+            world.violation(format_args!("the run does not end"));
+        }
+        Report {
+            trace: world.trace().summary(),
+            batches: run.clients.history.counts(),
+            violation: world.first_violation(),
+        }
+    });
+    mutation::apply(None);
+    report
+}
+
+struct Run {
+    world: World,
+    cluster: Cluster,
+    clients: Clients,
+}
+
+impl Run {
+    fn new(world: &World, mutation: Option<Mutation>) -> Self {
+        let exclusive = world.one_in(2);
+        let logs = world.random().range(1..5);
+        let cluster = Cluster::new(world, exclusive, logs, mutation);
+        let clients = Clients {
+            world: world.clone(),
+            cluster: cluster.clone(),
+            history: History::new(world),
+            stop: Arc::new(AtomicBool::new(false)),
+            producing: Arc::new(AtomicUsize::new(0)),
+        };
+        Self { world: world.clone(), cluster, clients }
+    }
+
+    async fn play(&self) {
+        self.cluster.boot();
+        self.start_clients();
+        for _ in 0..self.world.random().range(1..6) {
+            self.world.set_rates(Rates::draw(self.world.random()), Rates::draw(self.world.random()));
+            self.load().await;
+            self.strike().await;
+        }
+        self.quiet_end().await;
+    }
+
+    fn start_clients(&self) {
+        let logs = self.cluster.logs();
+        let random = self.world.random();
+        let any_log = || logs[random.range(0..logs.len() as u64) as usize];
+        for producer in 1..=random.range(2..7) {
+            self.clients.start_idempotent(producer, any_log(), random.range(1..5) as usize);
+        }
+        if self.world.one_in(2) {
+            self.clients.start_plain(100, any_log());
+        }
+        logs.iter().for_each(|log| self.clients.start_reader(*log));
+    }
+
+    /// Lets the clients work for a while; now and then something is flushed.
+    async fn load(&self) {
+        for _ in 0..self.world.random().range(1..4) {
+            sleep(self.world.millis(100, 3000)).await;
+            if self.world.one_in(3)
+                && let Some(broker) = self.cluster.newest().and_then(|server| server.broker())
+            {
+                broker.request_flush();
+            }
+        }
+    }
+
+    /// Something happens to the newest machine, and another takes over.
+    async fn strike(&self) {
+        let Some(newest) = self.cluster.newest() else { return };
+        match self.world.random().range(0..8) {
+            0 => newest.kill(),
+            1 | 2 => {
+                newest.node.kill_after(self.world.random().range(1..400));
+                sleep(self.world.millis(10, 3000)).await;
+                newest.kill();
+            }
+            3..=5 => self.pause(newest),
+            6 => {
+                // Where it can't close in time it goes on beside its successor.
+                if self.cluster.close(&newest, self.world.millis(100, 20_000)).await {
+                    newest.kill();
+                }
+            }
+            // Its successor does not know that it lives.
+            _ => {}
+        }
+        let successor = self.cluster.boot();
+        if self.world.one_in(4) {
+            sleep(self.world.millis(0, 300)).await;
+            self.cluster.boot();
+        }
+        if self.world.one_in(4) {
+            successor.node.kill_after(self.world.random().range(1..300));
+        }
+    }
+
+    /// Pauses a machine; it goes on after a while.
+    fn pause(&self, server: Arc<Server>) {
+        server.node.pause();
+        let after =
+            if self.world.one_in(2) { self.world.millis(10, 2000) } else { self.world.millis(1000, 120_000) };
+        self.world.spawn(async move {
+            sleep(after).await;
+            server.node.resume();
+        });
+    }
+
+    /// No more faults: everything must come to a good end.
+    async fn quiet_end(&self) {
+        self.world.set_rates(Rates::NONE, Rates::NONE);
+        self.world.event(format_args!("no more faults"));
+        self.clients.stop.store(true, Ordering::Relaxed);
+        self.cluster.spare_all();
+        let deadline = Instant::now() + QUIET;
+        while self.clients.producing.load(Ordering::Relaxed) > 0 {
+            if Instant::now() >= deadline {
+                self.world.violation(format_args!("producers wait for ever"));
+                return;
+            }
+            self.ensure_server().await;
+            sleep(Duration::from_millis(500)).await;
+        }
+        self.cluster.kill_all();
+        if let Some(content) = self.check().await {
+            self.check_after_restart(content).await;
+        }
+    }
+
+    /// Waits until the newest machine serves; where it does not in good time, others are switched on.
+    async fn ensure_server(&self) {
+        for _ in 0..20 {
+            for _ in 0..100 {
+                match self.cluster.newest() {
+                    Some(newest) if newest.is_serving() => return,
+                    Some(_) => sleep(Duration::from_millis(300)).await,
+                    None => break,
+                }
+            }
+            self.cluster.boot();
+        }
+        self.world.violation(format_args!("no broker starts"));
+    }
+
+    /// Reads all logs and holds them against the history. Returns them; none where that failed.
+    async fn check(&self) -> Option<Vec<Vec<Batch>>> {
+        self.ensure_server().await;
+        let content = self.read_logs().await?;
+        for (log, batches) in self.cluster.logs().iter().zip(&content) {
+            self.clients.history.check(*log, batches);
+        }
+        Some(content)
+    }
+
+    async fn read_logs(&self) -> Option<Vec<Vec<Batch>>> {
+        let mut content = Vec::new();
+        for log in self.cluster.logs() {
+            let Some(batches) = self.clients.read_all(*log, QUIET).await else {
+                self.world.violation(format_args!("log {log} can't be read"));
+                return None;
+            };
+            content.push(batches);
+        }
+        Some(content)
+    }
+
+    /// What an orderly end leaves, read by a broker that has nothing in memory, is the same.
+    async fn check_after_restart(&self, before: Vec<Vec<Batch>>) {
+        let Some(server) = self.cluster.newest() else { return };
+        if !self.cluster.close(&server, QUIET).await {
+            self.world.violation(format_args!("{} can't close", server.node.name()));
+        }
+        server.kill();
+        self.ensure_server().await;
+        let Some(after) = self.read_logs().await else { return };
+        for ((log, before), after) in self.cluster.logs().iter().zip(&before).zip(&after) {
+            if !is_same(before, after) {
+                self.world.violation(format_args!("log {log} reads differently after a restart"));
+            }
+        }
+    }
+}
+
+fn is_same(before: &[Batch], after: &[Batch]) -> bool {
+    let same = |(a, b): (&Batch, &Batch)| a.head() == b.head() && a.records() == b.records();
+    before.len() == after.len() && before.iter().zip(after).all(same)
+}
