@@ -13,6 +13,7 @@ pub mod fetch_sessions;
 pub mod http;
 pub mod net;
 pub mod partition;
+pub mod pressure;
 pub mod process_metrics;
 pub mod producer_ids;
 pub mod program;

@@ -132,7 +132,8 @@ async fn start_broker(
 ) -> anyhow::Result<Started> {
     let store_config = config.object_store();
     let url = store_config.url.clone();
-    let client = thalweg_segment::open(&store_config, runtime).await.with_context(|| format!("cannot open {url}"))?;
+    let client =
+        thalweg_segment::open(&store_config, runtime).await.with_context(|| format!("cannot open {url}"))?;
     let store = Store::new(client, runtime.clone(), PATIENCE).with_metrics(registry);
     thalweg_segment::check(&store).await.with_context(|| format!("{url} can't be used"))?;
     // As Kafka writes UUIDs: in base64, URL-safe, without padding.
@@ -153,6 +154,7 @@ async fn start_broker(
         sweep(runtime, directory);
     }
     crate::dynamic::expire_producers(&broker);
+    crate::pressure::relieve(&broker);
     crate::dynamic::load(&broker, config, &resolved).await.context("cannot read the stored settings")?;
     Ok(Started { broker, settings, resolved, store: url })
 }
@@ -164,7 +166,9 @@ fn sweep(runtime: &Runtime, directory: std::path::PathBuf) {
         match thalweg_segment::sweep_staged(directory, &clock).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "removed unfinished writes of an earlier process"),
-            Err(error) => tracing::warn!(%error, "could not look for unfinished writes of an earlier process"),
+            Err(error) => {
+                tracing::warn!(%error, "could not look for unfinished writes of an earlier process")
+            }
         }
     });
     sweeping.detach();
@@ -193,9 +197,10 @@ fn advertised_endpoints(
     listeners: &[BoundListener],
 ) -> anyhow::Result<Vec<crate::settings::Endpoint>> {
     let specs = config.listeners()?;
-    let bound = specs.into_iter().zip(listeners).map(|(spec, listener)| {
-        Ok(ListenerSpec { port: listener.address()?.port(), ..spec })
-    });
+    let bound = specs
+        .into_iter()
+        .zip(listeners)
+        .map(|(spec, listener)| Ok(ListenerSpec { port: listener.address()?.port(), ..spec }));
     let bound: Vec<_> = bound.collect::<std::io::Result<_>>()?;
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let name = name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned());
@@ -206,7 +211,9 @@ fn net_settings(config: &Config, broker: &Broker) -> NetSettings {
     NetSettings {
         max_connections: config.size("max.connections"),
         max_connections_per_ip: config.size("max.connections.per.ip"),
-        max_idle: Duration::from_millis(u64::try_from(config.number("connections.max.idle.ms")).unwrap_or(u64::MAX / 2)),
+        max_idle: Duration::from_millis(
+            u64::try_from(config.number("connections.max.idle.ms")).unwrap_or(u64::MAX / 2),
+        ),
         max_produce_frame: config.size("socket.request.max.bytes"),
         max_other_frame: config.size("request.other.max.bytes"),
         max_in_flight: MAX_IN_FLIGHT,
@@ -222,7 +229,11 @@ fn init_logging(config: &Config) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber in the same process (tests) is not an error.
-    let _ = if config.text("log.format") == "json" { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
+    let _ = if config.text("log.format") == "json" {
+        logs.json().try_init()
+    } else {
+        logs.with_ansi(false).try_init()
+    };
 }
 
 fn greet(

@@ -5,10 +5,7 @@ use crate::{
     settings::TopicSettings,
 };
 use parking_lot::RwLock;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::{IndexError, Metadata, MetadataError, ObjectIndex, OwnerRecord, TopicRecord};
 use thalweg_segment::{Incarnation, LogId, LogState, Offset};
 use thalweg_wal::Wal;

@@ -108,8 +108,8 @@ impl ApiKey {
         }
     }
 
-    /// As advertised. Produce from 0, though it is served from 3: librdkafka turns off compression, or idempotence,
-    /// where the minimum is higher (KAFKA-18659).
+    /// As advertised. Produce from 0, though it is served from 3, as by Kafka: librdkafka takes a higher minimum for a
+    /// broker that lacks features (KAFKA-18659).
     fn advertised(self) -> ApiVersion {
         let (first, last) = self.versions();
         let first = if self == Self::Produce { 0 } else { first };

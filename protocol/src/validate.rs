@@ -201,14 +201,18 @@ impl Rules {
         if append_time {
             return Some(BrokenRule::AppendTime);
         }
-        let first = self.now_ms.saturating_sub(self.before_max_ms);
-        let last = self.now_ms.saturating_add(self.after_max_ms);
-        let held = self.create_time && timestamp != NO_TIMESTAMP;
-        (held && !(first..=last).contains(&timestamp)).then_some(BrokenRule::Timestamp {
+        let out = self.create_time && timestamp != NO_TIMESTAMP && self.is_out_of_range(timestamp);
+        out.then(|| BrokenRule::Timestamp {
             timestamp,
-            first,
-            last,
+            first: self.now_ms.saturating_sub(self.before_max_ms),
+            last: self.now_ms.saturating_add(self.after_max_ms),
         })
+    }
+
+    /// By the distance from now, which saturates: a limit of `i64::MAX` is none.
+    fn is_out_of_range(&self, timestamp: i64) -> bool {
+        self.now_ms.saturating_sub(timestamp) > self.before_max_ms
+            || timestamp.saturating_sub(self.now_ms) > self.after_max_ms
     }
 }
 

@@ -1,8 +1,8 @@
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// A bound on the bytes that one class of memory may hold. Waiters are served in order. Cheap to clone.
 #[derive(Clone)]
@@ -12,7 +12,8 @@ struct Inner {
     name: &'static str,
     capacity: usize,
     free: Arc<Semaphore>,
-    overdrawn: AtomicBool,
+    waiting: AtomicUsize,
+    pressure: Notify,
 }
 
 impl Budget {
@@ -23,7 +24,8 @@ impl Budget {
             name,
             capacity,
             free: Arc::new(Semaphore::new(capacity)),
-            overdrawn: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            pressure: Notify::new(),
         }))
     }
 
@@ -42,9 +44,14 @@ impl Budget {
         self.0.capacity - self.0.free.available_permits().min(self.0.capacity)
     }
 
-    /// True once a caller had to wait, until [`Budget::take_pressure`] is called.
-    pub fn take_pressure(&self) -> bool {
-        self.0.overdrawn.swap(false, Ordering::Relaxed)
+    /// Callers that wait for bytes to become free.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Returns when a caller has to wait, so that whoever can free memory does so.
+    pub async fn pressure(&self) {
+        self.0.pressure.notified().await;
     }
 
     /// Waits until `bytes` are free and takes them. More than the whole budget counts as the whole budget, so that one
@@ -53,8 +60,8 @@ impl Budget {
         if let Some(charge) = self.try_charge(bytes) {
             return charge;
         }
-        self.0.overdrawn.store(true, Ordering::Relaxed);
         let taken = self.clamp(bytes);
+        let _waiting = Waiting::begin(&self.0);
         let permit =
             self.0.free.clone().acquire_many_owned(taken).await.expect("the semaphore is never closed");
         permit.forget();
@@ -71,6 +78,23 @@ impl Budget {
 
     fn clamp(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.min(self.0.capacity)).expect("the capacity fits 32 bits")
+    }
+}
+
+/// One waiting caller; counted until it is served or gives up.
+struct Waiting<'a>(&'a Inner);
+
+impl<'a> Waiting<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.waiting.fetch_add(1, Ordering::Relaxed);
+        inner.pressure.notify_one();
+        Self(inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

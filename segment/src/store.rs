@@ -323,7 +323,7 @@ async fn collect_body(
     mut body: stream::BoxStream<'static, object_store::Result<Bytes>>,
     expected: u64,
 ) -> object_store::Result<Bytes> {
-    let first = body.try_next().await?.unwrap_or_default();
+    let Some(first) = body.try_next().await? else { return Ok(Bytes::new()) };
     let Some(second) = body.try_next().await? else { return Ok(first) };
     let capacity = usize::try_from(expected.min(TRUSTED_LENGTH)).unwrap_or(0);
     let mut all = BytesMut::with_capacity(capacity.max(first.len() + second.len()));
@@ -362,5 +362,7 @@ fn just_before(from: &Path) -> Option<Path> {
     (!key.as_ref().is_empty()).then_some(key)
 }
 
+#[cfg(test)]
+mod error_tests;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 use crate::settings::{TargetCompression, TimestampType, TopicSettings};
 use bytes::Bytes;
 use thalweg_protocol::{
-    BatchFacts, Compression, CompressionError, ErrorCode, Rules, ValidationError, compress, decompress, renumber,
-    validate_batch, validate_records,
+    BatchFacts, Compression, CompressionError, ErrorCode, Rules, ValidationError, compress, decompress,
+    renumber, validate_batch, validate_records,
 };
 use thalweg_runtime::Runtime;
 use thalweg_segment::{Attributes, Batch, BatchError, HEADER_LEN};
@@ -85,7 +85,8 @@ fn single_batch(version: i16, mut records: Bytes) -> Result<Batch, Refusal> {
     }
     let batch = Batch::split_from(&mut records)?;
     if codec_of(&batch)? == Compression::Zstd && version < ZSTD {
-        let message = format!("Produce requests with version {version} are not allowed to use ZStandard compression");
+        let message =
+            format!("Produce requests with version {version} are not allowed to use ZStandard compression");
         return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, &message));
     }
     match records.is_empty() {
@@ -117,7 +118,10 @@ fn check_size(size: usize, settings: &TopicSettings) -> Result<(), Refusal> {
         return Ok(());
     }
     let max = settings.max_message_bytes;
-    Err(Refusal::new(ErrorCode::MessageTooLarge, &format!("a batch of {size} bytes exceeds the maximum of {max}")))
+    Err(Refusal::new(
+        ErrorCode::MessageTooLarge,
+        &format!("a batch of {size} bytes exceeds the maximum of {max}"),
+    ))
 }
 
 fn check_header(batch: &Batch) -> Result<(), Refusal> {
@@ -149,7 +153,8 @@ fn facts(batch: &Batch) -> BatchFacts {
 /// Whether the records of a compressed batch must be seen: they stay opaque unless the topic's settings need them.
 fn needs_decompression(batch: &Batch, settings: &TopicSettings, now: i64) -> bool {
     let compressed = batch.attributes() & Attributes::COMPRESSION != 0;
-    compressed && (settings.compact || timestamps_in_doubt(batch, settings, now)) || recompressed(batch, settings).is_some()
+    compressed && (settings.compact || timestamps_in_doubt(batch, settings, now))
+        || recompressed(batch, settings).is_some()
 }
 
 /// Whether the header alone shows that all timestamps are within the topic's bounds.
@@ -175,7 +180,8 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
     if codec != Compression::None && !needs_decompression(&batch, settings, now) {
         return Ok(batch);
     }
-    let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))?;
+    let plain =
+        decompress(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))?;
     let rules = Rules {
         now_ms: now,
         create_time: settings.timestamp_type == TimestampType::CreateTime,
@@ -189,7 +195,9 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
         let (codec, level) = target.unwrap_or((codec, None));
         let plain = match found.consecutive {
             true => plain,
-            false => renumber(&plain, batch.record_count()).map_err(|error| Refusal::invalid(error.to_string()))?.into(),
+            false => renumber(&plain, batch.record_count())
+                .map_err(|error| Refusal::invalid(error.to_string()))?
+                .into(),
         };
         batch = recompress(&batch, codec, level, &plain)?;
     }
@@ -202,7 +210,12 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
 /// A batch may not unpack to more than this: a few kilobytes can claim gigabytes.
 pub(super) const DECOMPRESSED_MAX: usize = 256 * 1024 * 1024;
 
-fn recompress(batch: &Batch, codec: Compression, level: Option<i32>, plain: &Bytes) -> Result<Batch, Refusal> {
+fn recompress(
+    batch: &Batch,
+    codec: Compression,
+    level: Option<i32>,
+    plain: &Bytes,
+) -> Result<Batch, Refusal> {
     let records = compress(codec, level, plain).map_err(|error| Refusal::from(&error))?;
     let mut head: [u8; HEADER_LEN] = *batch.head();
     let attributes = batch.attributes() & !Attributes::COMPRESSION | codec.bits();
@@ -212,7 +225,8 @@ fn recompress(batch: &Batch, codec: Compression, level: Option<i32>, plain: &Byt
 
 impl From<&ValidationError> for Refusal {
     fn from(error: &ValidationError) -> Self {
-        let records = error.rejections().iter().map(|rejection| (rejection.index, rejection.rule.to_string()));
+        let records =
+            error.rejections().iter().map(|rejection| (rejection.index, rejection.rule.to_string()));
         Self { code: error.code(), message: Some(error.to_string()), records: records.collect() }
     }
 }

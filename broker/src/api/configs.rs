@@ -10,7 +10,9 @@ use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_segment::BrokerId;
 
 use alter_configs_response::AlterConfigsResourceResponse as Altered;
-use describe_configs_response::{DescribeConfigsResourceResult as Described, DescribeConfigsResult, DescribeConfigsSynonym as Synonym};
+use describe_configs_response::{
+    DescribeConfigsResourceResult as Described, DescribeConfigsResult, DescribeConfigsSynonym as Synonym,
+};
 use incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementallyAltered;
 
 /// Kafka's numbers of the kinds of resources.
@@ -73,7 +75,12 @@ impl Handlers {
         DescribeConfigsResponse::default().with_results(results.collect())
     }
 
-    fn describe_resource(&self, context: &RequestContext, kind: i8, name: &str) -> Result<Vec<Described>, Refused> {
+    fn describe_resource(
+        &self,
+        context: &RequestContext,
+        kind: i8,
+        name: &str,
+    ) -> Result<Vec<Described>, Refused> {
         match self.target(kind, name)? {
             Target::Topic(name) => {
                 if !self.allows_topic(context, Operation::DescribeConfigs, &name) {
@@ -83,7 +90,10 @@ impl Handlers {
             }
             Target::Broker(id) => {
                 if !self.authorizer.allows(context, Operation::DescribeConfigs, Resource::Cluster) {
-                    return Err(Refused(ErrorCode::ClusterAuthorizationFailed, "Authorization failed.".into()));
+                    return Err(Refused(
+                        ErrorCode::ClusterAuthorizationFailed,
+                        "Authorization failed.".into(),
+                    ));
                 }
                 Ok(self.describe_broker_configs(id))
             }
@@ -98,10 +108,14 @@ impl Handlers {
                 Ok(id) if id == self.broker.settings.broker.0 => Ok(Target::Broker(Some(BrokerId(id)))),
                 Ok(id) => {
                     let own = self.broker.settings.broker;
-                    let message = format!("Unexpected broker id, expected {own} or empty string, but received {id}");
+                    let message =
+                        format!("Unexpected broker id, expected {own} or empty string, but received {id}");
                     Err(Refused(ErrorCode::InvalidRequest, message))
                 }
-                Err(_) => Err(Refused(ErrorCode::InvalidRequest, format!("Broker id must be an integer, but it is: {name}"))),
+                Err(_) => Err(Refused(
+                    ErrorCode::InvalidRequest,
+                    format!("Broker id must be an integer, but it is: {name}"),
+                )),
             },
             other => Err(Refused(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
         }
@@ -110,7 +124,12 @@ impl Handlers {
     fn describe_topic_configs(&self, name: &str) -> Result<Vec<Described>, Refused> {
         thalweg_protocol::validate_topic_name(name)
             .map_err(|error| Refused(ErrorCode::InvalidTopicException, error.to_string()))?;
-        let unknown = || Refused(ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.".into());
+        let unknown = || {
+            Refused(
+                ErrorCode::UnknownTopicOrPartition,
+                "This server does not host this topic-partition.".into(),
+            )
+        };
         let topic = self.broker.topics.by_name(name).ok_or_else(unknown)?;
         let own = &topic.record.configs;
         let keys = self.config.topic_keys().values();
@@ -119,9 +138,11 @@ impl Handlers {
 
     /// Every value that stands for a topic's key, the one in force first.
     fn topic_synonyms(&self, key: &Key, own: &Values) -> Vec<Synonym> {
-        let mut synonyms: Vec<_> = own.get(key.name).map(|value| synonym(key.name, value, TOPIC_CONFIG)).into_iter().collect();
+        let mut synonyms: Vec<_> =
+            own.get(key.name).map(|value| synonym(key.name, value, TOPIC_CONFIG)).into_iter().collect();
         if let Some(broker_key) = key.broker_default.and_then(|name| self.config.keys().get(name)) {
-            synonyms.extend(self.broker_synonyms(broker_key).into_iter().filter(|found| found.value.is_some()));
+            synonyms
+                .extend(self.broker_synonyms(broker_key).into_iter().filter(|found| found.value.is_some()));
         }
         if !synonyms.iter().any(|found| found.source == DEFAULT) {
             synonyms.push(synonym(key.name, key.default, DEFAULT));
@@ -140,13 +161,15 @@ impl Handlers {
             });
             return stored.collect();
         }
-        keys.map(|key| self.described(key, self.broker_synonyms(key), key.update == Update::ReadOnly)).collect()
+        keys.map(|key| self.described(key, self.broker_synonyms(key), key.update == Update::ReadOnly))
+            .collect()
     }
 
     fn broker_synonyms(&self, key: &Key) -> Vec<Synonym> {
         let resolved = self.resolved.read();
         let dynamic = resolved.broker.get(key.name).map(|value| synonym(key.name, value, DYNAMIC_BROKER));
-        let cluster = resolved.cluster.get(key.name).map(|value| synonym(key.name, value, DYNAMIC_DEFAULT_BROKER));
+        let cluster =
+            resolved.cluster.get(key.name).map(|value| synonym(key.name, value, DYNAMIC_DEFAULT_BROKER));
         let given = self.config.given(key.name).map(|given| synonym(key.name, &given.value, STATIC_BROKER));
         let default = Some(synonym(key.name, key.default, DEFAULT));
         [dynamic, cluster, given, default].into_iter().flatten().collect()
@@ -241,7 +264,10 @@ impl Handlers {
             }
             Target::Broker(id) => {
                 if !self.authorizer.allows(context, Operation::AlterConfigs, Resource::Cluster) {
-                    return Err(Refused(ErrorCode::ClusterAuthorizationFailed, "Authorization failed.".into()));
+                    return Err(Refused(
+                        ErrorCode::ClusterAuthorizationFailed,
+                        "Authorization failed.".into(),
+                    ));
                 }
                 self.alter_broker(id, &changes, replace, validate_only).await
             }
@@ -255,7 +281,8 @@ impl Handlers {
         replace: bool,
         validate_only: bool,
     ) -> Result<(), Refused> {
-        let unknown = || Refused(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
+        let unknown =
+            || Refused(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
         let topic = self.broker.topics.by_name(name).ok_or_else(unknown)?;
         let changed = |own: &Values| {
             let effective = |key: &str| {
@@ -267,13 +294,15 @@ impl Handlers {
         let values = changed(&topic.record.configs)?;
         check_topic(&self.config, &values).map_err(|fault| Refused(ErrorCode::InvalidConfig, fault))?;
         if !validate_only {
-            self.broker.topics.configure(&topic, |own| {
-                // Checked above; nobody else changes a topic between, other than to values checked as well.
-                if let Ok(values) = changed(own) {
-                    *own = values;
-                }
-            })
-            .await?;
+            self.broker
+                .topics
+                .configure(&topic, |own| {
+                    // Checked above; nobody else changes a topic between, other than to values checked as well.
+                    if let Ok(values) = changed(own) {
+                        *own = values;
+                    }
+                })
+                .await?;
         }
         Ok(())
     }
@@ -307,19 +336,30 @@ impl Handlers {
         Ok(())
     }
 
-    fn check_broker(&self, id: Option<BrokerId>, changes: &[(String, Change)], values: &Values) -> Result<(), Refused> {
+    fn check_broker(
+        &self,
+        id: Option<BrokerId>,
+        changes: &[(String, Change)],
+        values: &Values,
+    ) -> Result<(), Refused> {
         let invalid = |message: String| Err(Refused(ErrorCode::InvalidConfig, message));
         for (name, _) in changes {
             match self.config.keys().get(name.as_str()).map(|key| key.update) {
                 None => return invalid(format!("Unknown broker config name: {name}")),
-                Some(Update::ReadOnly) => return Err(Refused(
-                    ErrorCode::InvalidRequest,
-                    format!("Cannot update these configs dynamically: {name}"),
-                )),
-                Some(Update::PerBroker) if id.is_none() => return Err(Refused(
-                    ErrorCode::InvalidRequest,
-                    format!("Cannot update these configs at default cluster level, broker id must be specified: {name}"),
-                )),
+                Some(Update::ReadOnly) => {
+                    return Err(Refused(
+                        ErrorCode::InvalidRequest,
+                        format!("Cannot update these configs dynamically: {name}"),
+                    ));
+                }
+                Some(Update::PerBroker) if id.is_none() => {
+                    return Err(Refused(
+                        ErrorCode::InvalidRequest,
+                        format!(
+                            "Cannot update these configs at default cluster level, broker id must be specified: {name}"
+                        ),
+                    ));
+                }
                 Some(_) => {}
             }
         }
@@ -334,9 +374,16 @@ impl Handlers {
     }
 }
 
-fn incremental_change(config: &incremental_alter_configs_request::AlterableConfig) -> Result<(String, Change), Refused> {
+fn incremental_change(
+    config: &incremental_alter_configs_request::AlterableConfig,
+) -> Result<(String, Change), Refused> {
     let value = || {
-        let missing = || Refused(ErrorCode::InvalidRequest, format!("Null value not supported for : {}", config.name.as_str()));
+        let missing = || {
+            Refused(
+                ErrorCode::InvalidRequest,
+                format!("Null value not supported for : {}", config.name.as_str()),
+            )
+        };
         config.value.as_ref().map(ToString::to_string).ok_or_else(missing)
     };
     let change = match config.config_operation {
@@ -367,7 +414,8 @@ fn apply(
             Change::Delete => drop(values.remove(name)),
             Change::Append(value) => {
                 let mut items = items();
-                let added = value.split(',').map(str::trim).filter(|item| !items.iter().any(|known| known == item));
+                let added =
+                    value.split(',').map(str::trim).filter(|item| !items.iter().any(|known| known == item));
                 let added: Vec<String> = added.map(str::to_owned).collect();
                 items.extend(added);
                 values.insert(name.clone(), items.join(","));

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use thalweg_protocol::{ErrorCode, messages::*};
 
 use describe_topic_partitions_response::{
-    Cursor, DescribeTopicPartitionsResponsePartition as Partition, DescribeTopicPartitionsResponseTopic as Described,
+    Cursor, DescribeTopicPartitionsResponsePartition as Partition,
+    DescribeTopicPartitionsResponseTopic as Described,
 };
 
 impl Handlers {
@@ -26,14 +27,16 @@ impl Handlers {
         for name in self.names(request.topics, cursor.as_ref().map(|(name, _)| name.as_str())) {
             let from = cursor.as_ref().filter(|(at, _)| *at == name).map_or(0, |(_, partition)| *partition);
             if left == 0 {
-                response.next_cursor = Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(from));
+                response.next_cursor =
+                    Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(from));
                 break;
             }
             let (described, next) = self.describe_page(context, &name, from, left);
             left = left.saturating_sub(described.partitions.len().max(1));
             response.topics.push(described);
             if let Some(next) = next {
-                response.next_cursor = Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(next));
+                response.next_cursor =
+                    Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(next));
                 break;
             }
         }
@@ -54,7 +57,13 @@ impl Handlers {
         names
     }
 
-    fn describe_page(&self, context: &RequestContext, name: &str, from: i32, most: usize) -> (Described, Option<i32>) {
+    fn describe_page(
+        &self,
+        context: &RequestContext,
+        name: &str,
+        from: i32,
+        most: usize,
+    ) -> (Described, Option<i32>) {
         let described = Described::default()
             .with_name(Some(topic_name(name)))
             .with_is_internal(is_internal(name))

@@ -30,7 +30,8 @@ impl Handlers {
         let mut topics = Vec::new();
         if all {
             let visible = self.broker.topics.all();
-            let visible = visible.iter().filter(|topic| self.allows_topic(context, Operation::Describe, topic.name()));
+            let visible =
+                visible.iter().filter(|topic| self.allows_topic(context, Operation::Describe, topic.name()));
             topics.extend(visible.map(|topic| self.describe_topic(topic)));
         }
         for wanted in request.topics.unwrap_or_default() {
@@ -50,9 +51,15 @@ impl Handlers {
             .with_cluster_authorized_operations(UNKNOWN_OPERATIONS)
     }
 
-    async fn metadata_by_name(&self, context: &RequestContext, name: TopicName, create: bool) -> MetadataResponseTopic {
+    async fn metadata_by_name(
+        &self,
+        context: &RequestContext,
+        name: TopicName,
+        create: bool,
+    ) -> MetadataResponseTopic {
         let failed = |code: ErrorCode| {
-            let topic = MetadataResponseTopic::default().with_name(Some(name.clone())).with_error_code(code.code());
+            let topic =
+                MetadataResponseTopic::default().with_name(Some(name.clone())).with_error_code(code.code());
             topic.with_is_internal(is_internal(&name)).with_topic_authorized_operations(UNKNOWN_OPERATIONS)
         };
         if !self.allows_topic(context, Operation::Describe, &name) {
@@ -103,7 +110,9 @@ impl Handlers {
         };
         match self.broker.topics.by_id(id) {
             None => failed(ErrorCode::UnknownTopicId),
-            Some(topic) if self.allows_topic(context, Operation::Describe, topic.name()) => self.describe_topic(&topic),
+            Some(topic) if self.allows_topic(context, Operation::Describe, topic.name()) => {
+                self.describe_topic(&topic)
+            }
             Some(_) => failed(ErrorCode::TopicAuthorizationFailed),
         }
     }

@@ -142,7 +142,11 @@ impl Handlers {
         };
         topics
             .into_iter()
-            .map(|(name, id, checks)| TopicOutcome { name, id, partitions: checks.into_iter().map(append).collect() })
+            .map(|(name, id, checks)| TopicOutcome {
+                name,
+                id,
+                partitions: checks.into_iter().map(append).collect(),
+            })
             .collect()
     }
 
@@ -213,7 +217,9 @@ fn unanswered(topics: Vec<TopicOutcome>) -> Later {
         for partition in topics.into_iter().flat_map(|topic| topic.partitions) {
             match partition.outcome {
                 Outcome::Refused(refusal) => {
-                    close = close.or_else(|| Some(format!("a batch without acknowledgement was refused: {:?}", refusal.code)));
+                    close = close.or_else(|| {
+                        Some(format!("a batch without acknowledgement was refused: {:?}", refusal.code))
+                    });
                 }
                 // What comes next on this connection sees these records.
                 Outcome::Appended { log, at, .. } => drop(log.durable(at.end).await),

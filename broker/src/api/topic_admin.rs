@@ -72,7 +72,8 @@ impl Handlers {
                 self.create_topic(context, &topic, request.validate_only).await
             };
             results.push(outcome.unwrap_or_else(|Refused(code, message)| {
-                let result = CreatableTopicResult::default().with_name(topic.name).with_error_code(code.code());
+                let result =
+                    CreatableTopicResult::default().with_name(topic.name).with_error_code(code.code());
                 let result = result.with_error_message(Some(message.into())).with_configs(Some(Vec::new()));
                 result.with_num_partitions(-1).with_replication_factor(-1)
             }));
@@ -194,10 +195,14 @@ impl Handlers {
             (Some(name), true) => topics.by_name(name),
             (None, false) => topics.by_id(id),
             (None, true) => {
-                return Err(Refused::new(ErrorCode::InvalidRequest, "Neither topic name nor id were specified."));
+                return Err(Refused::new(
+                    ErrorCode::InvalidRequest,
+                    "Neither topic name nor id were specified.",
+                ));
             }
         };
-        let missing = if name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
+        let missing =
+            if name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
         let topic = topic.ok_or_else(|| Refused::new(missing, "This server does not host this topic."))?;
         if !self.allows_topic(context, Operation::Delete, topic.name()) {
             return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
@@ -218,7 +223,9 @@ impl Handlers {
                 true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
                 false => self.grow_topic(context, wanted, request.validate_only).await,
             };
-            let mut result = CreatePartitionsTopicResult::default().with_name(wanted.name.clone()).with_error_message(None);
+            let mut result = CreatePartitionsTopicResult::default()
+                .with_name(wanted.name.clone())
+                .with_error_message(None);
             if let Err(Refused(code, message)) = outcome {
                 result = result.with_error_code(code.code()).with_error_message(Some(message.into()));
             }
@@ -237,15 +244,25 @@ impl Handlers {
         if !self.allows_topic(context, Operation::Alter, name) {
             return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
         }
-        let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.");
+        let missing = || {
+            Refused::new(
+                ErrorCode::UnknownTopicOrPartition,
+                "This server does not host this topic-partition.",
+            )
+        };
         let topic = self.broker.topics.by_name(name).ok_or_else(missing)?;
         let have = topic.logs.len() as i64;
         let count = i64::from(wanted.count);
         if count == have {
-            return Err(Refused::new(ErrorCode::InvalidPartitions, format!("Topic already has {have} partition(s).")));
+            return Err(Refused::new(
+                ErrorCode::InvalidPartitions,
+                format!("Topic already has {have} partition(s)."),
+            ));
         }
         if count < have {
-            let message = format!("The topic {name} currently has {have} partition(s); {count} would not be an increase.");
+            let message = format!(
+                "The topic {name} currently has {have} partition(s); {count} would not be an increase."
+            );
             return Err(Refused::new(ErrorCode::InvalidPartitions, message));
         }
         let added = (count - have) as u64;
@@ -256,7 +273,10 @@ impl Handlers {
         if let Some(assignments) = &wanted.assignments
             && assignments.len() as u64 != added
         {
-            let message = format!("Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.", assignments.len());
+            let message = format!(
+                "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
+                assignments.len()
+            );
             return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
         }
         if !validate_only {
@@ -291,7 +311,10 @@ fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
     for assignment in &topic.assignments {
         let message = match (named.insert(assignment.partition_index, ()), assignment.broker_ids.is_empty()) {
             (Some(()), _) => {
-                format!("Found multiple manual partition assignments for partition {}", assignment.partition_index)
+                format!(
+                    "Found multiple manual partition assignments for partition {}",
+                    assignment.partition_index
+                )
             }
             (None, true) => "The manual partition assignment includes an empty replica list.".to_owned(),
             (None, false) => continue,

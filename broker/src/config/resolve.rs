@@ -115,8 +115,12 @@ pub fn topic_resolver(config: Arc<Config>, resolved: Arc<RwLock<Resolved>>) -> R
 /// Checks a topic's own settings. Returns the first fault as a sentence.
 pub fn check_topic(config: &Config, own: &Values) -> Result<(), String> {
     for (name, value) in own {
-        let key = config.topic_keys().get(name.as_str()).ok_or_else(|| format!("Unknown topic config name: {name}"))?;
-        check(key, value).map_err(|fault| format!("Invalid value {value} for configuration {name}: {fault}"))?;
+        let key = config
+            .topic_keys()
+            .get(name.as_str())
+            .ok_or_else(|| format!("Unknown topic config name: {name}"))?;
+        check(key, value)
+            .map_err(|fault| format!("Invalid value {value} for configuration {name}: {fault}"))?;
     }
     Ok(())
 }
@@ -150,6 +154,7 @@ impl Config {
             flush_bytes: size("flush.bytes").min(memory.produce / 4 * 3),
             flush_interval: millis(self.number("flush.interval.ms")),
             flush_log_bytes: size("flush.log.bytes"),
+            producer_expiration: Some(millis(self.number("producer.id.expiration.ms"))),
             ..WalConfig::default()
         }
     }
@@ -180,7 +185,9 @@ impl Config {
         Err(ConfigError::BadValue {
             name: "object.store.url".into(),
             fault: format!("must be file:DIR, memory: or s3://bucket/prefix, not {url:?}"),
-            source_name: self.given("object.store.url").map_or("default".into(), |given| given.source.to_string()),
+            source_name: self
+                .given("object.store.url")
+                .map_or("default".into(), |given| given.source.to_string()),
         })
     }
 

@@ -82,7 +82,9 @@ impl Valid {
             Some((list, or)) => (list, or.parse().ok()),
             None => (text.trim_end_matches(']'), None),
         };
-        let Some(inner) = list.strip_prefix('[').filter(|inner| !inner.contains(':')) else { return Self::Any };
+        let Some(inner) = list.strip_prefix('[').filter(|inner| !inner.contains(':')) else {
+            return Self::Any;
+        };
         let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
         match parts[..] {
             [min, "..."] => Self::range(min, None, or),
@@ -127,7 +129,11 @@ pub fn check(key: &Key, value: &str) -> Result<(), Fault> {
 
 fn integer(value: &str, min: i64, max: i64) -> Result<f64, Fault> {
     let number: i64 = value.trim().parse().map_err(|_| format!("must be a whole number, not {value:?}"))?;
-    if (min..=max).contains(&number) { Ok(number as f64) } else { Err(format!("{value} does not fit its type")) }
+    if (min..=max).contains(&number) {
+        Ok(number as f64)
+    } else {
+        Err(format!("{value} does not fit its type"))
+    }
 }
 
 fn check_choice(key: &Key, values: &[&str]) -> Result<(), Fault> {

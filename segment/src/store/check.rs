@@ -77,8 +77,9 @@ pub async fn check(store: &Store) -> Result<(), CheckError> {
 
 async fn check_at(store: &Store, path: &Path) -> Result<(), CheckError> {
     let winner = race(store, path).await?;
+    let prefix = Path::from("check");
     let (read, listed) =
-        join!(store.get(path, Purpose::Check), store.list(&Path::from("check"), Some(path), Purpose::Check));
+        join!(store.get(path, Purpose::Check), store.list(&prefix, Some(path), Purpose::Check));
     if read.map_err(failed(Operation::Get))? != winner {
         return Err(CheckError::NotConditional { what: "the loser's content was found" });
     }
@@ -88,7 +89,7 @@ async fn check_at(store: &Store, path: &Path) -> Result<(), CheckError> {
 
 /// Creates `path` with two contents at the same time, and returns the one that won.
 async fn race(store: &Store, path: &Path) -> Result<Bytes, CheckError> {
-    let [first, second] = ["first", "second"].map(Bytes::from_static);
+    let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
     let create = |content: &Bytes| store.create_once(path, content.clone().into(), Purpose::Check);
     match join!(create(&first), create(&second)) {
         (Ok(()), Ok(())) => Err(CheckError::NotConditional { what: "two creations of one key succeeded" }),
@@ -111,6 +112,10 @@ fn failed(operation: Operation) -> impl Fn(StoreError) -> CheckError {
 
 /// What a person may do about it.
 fn hint(operation: Operation, error: &StoreError) -> String {
+    if error.is_for_credentials() {
+        return "give credentials as for AWS's own tools: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
+            .to_owned();
+    }
     let cause = match error {
         StoreError::Unavailable { .. } => return "is the endpoint right, and can it be reached?".to_owned(),
         StoreError::Rejected { source, .. } => source.downcast_ref::<object_store::Error>(),

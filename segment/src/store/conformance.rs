@@ -59,7 +59,8 @@ async fn get(store: &Store, key: &str) -> Bytes {
 
 async fn list(store: &Store, prefix: &str, from: Option<&str>) -> Vec<String> {
     let from = from.map(path);
-    let objects = store.list(&path(prefix), from.as_ref(), Purpose::Check).await.expect("a prefix can be listed");
+    let objects =
+        store.list(&path(prefix), from.as_ref(), Purpose::Check).await.expect("a prefix can be listed");
     objects.into_iter().map(|object| object.location.to_string().replacen("conformance/", "", 1)).collect()
 }
 
@@ -124,7 +125,9 @@ async fn a_suffix_is_read_with_the_size(store: &Store) {
         let read = store.get_suffix(&path(key), bytes, Purpose::Check).await;
         read.expect("an object has a suffix of any length")
     };
-    for (bytes, content) in [(3, "789"), (10, "0123456789"), (11, "0123456789"), (1 << 20, "0123456789"), (0, "")] {
+    for (bytes, content) in
+        [(3, "789"), (10, "0123456789"), (11, "0123456789"), (1 << 20, "0123456789"), (0, "")]
+    {
         assert_eq!(read("suffix", bytes).await, (Bytes::from_static(content.as_bytes()), 10), "of {bytes}");
     }
     assert_eq!(read("empty", 5).await, (Bytes::new(), 0));
@@ -141,7 +144,11 @@ async fn a_missing_object_is_told_apart(store: &Store) {
     }
     put(store, "present", "x").await;
     delete(store, &["missing/object", "present", "missing/other"]).await;
-    assert_eq!(list(store, "", None).await, Vec::<String>::new(), "missing ones keep none from being deleted");
+    assert_eq!(
+        list(store, "", None).await,
+        Vec::<String>::new(),
+        "missing ones keep none from being deleted"
+    );
 }
 
 async fn listings_are_in_order_and_of_the_prefix(store: &Store) {

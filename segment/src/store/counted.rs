@@ -203,7 +203,8 @@ fn watch<T: Send + 'static>(
     observe: impl FnMut(&mut Request, &T) + Send + 'static,
 ) -> BoxStream<'static, Result<T>> {
     let watched = Watched { items, request, bounds, observe, failed: false, over: false };
-    into_stream(watched).boxed()
+    // Fused: some callers ask once more after the end.
+    into_stream(watched).fuse().boxed()
 }
 
 struct Watched<T, F> {

@@ -23,7 +23,7 @@ pub enum StoreError {
         path: Path,
     },
     /// Throttled, 5xx, timed out, connection lost. A write may or may not have happened.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", one_line(source.as_ref()))]
     Unavailable {
         /// Its key.
         path: Path,
@@ -31,7 +31,7 @@ pub enum StoreError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// Repeating will not help: no permission, no such bucket, malformed request.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", one_line(source.as_ref()))]
     Rejected {
         /// Its key.
         path: Path,
@@ -62,6 +62,13 @@ impl StoreError {
             Self::Unavailable { .. } => ErrorKind::Retry,
             Self::Rejected { .. } => ErrorKind::Rejected,
         }
+    }
+
+    /// There are no credentials, or not at the moment.
+    pub(super) fn is_for_credentials(&self) -> bool {
+        let (Self::Unavailable { source, .. } | Self::Rejected { source, .. }) = self else { return false };
+        let fault = cause::<Fault>(source.as_ref());
+        matches!(fault, Some(Fault::NoCredentials(_) | Fault::CredentialsUnavailable(_)))
     }
 
     /// The failure of a read, a listing or a deletion of `path`.
@@ -206,9 +213,19 @@ const REFUSALS: [&str; 4] = [
 /// The HTTP status that `error` or one of its causes names.
 fn status(error: &(dyn StdError + 'static)) -> Option<u16> {
     const MARK: &str = "returned non-2xx status code: ";
+    causes(error).find_map(|error| {
+        let text = error.to_string();
+        let at = text.find(MARK)? + MARK.len();
+        text.get(at..at + 3)?.parse().ok()
+    })
+}
+
+/// The message without line breaks, and cut off: it may hold all that the store has answered.
+fn one_line(error: &(dyn StdError + Send + Sync + 'static)) -> String {
+    const MAX_CHARS: usize = 1000;
     let text = error.to_string();
-    let at = text.find(MARK)? + MARK.len();
-    text.get(at..at + 3)?.parse().ok()
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_CHARS).collect()
 }
 
 /// The store answered that the range lies outside the object (S3 says so of every range of an empty one).
@@ -217,19 +234,20 @@ pub(super) fn is_unsatisfiable_range(error: &Error) -> bool {
 }
 
 fn says(error: &(dyn StdError + 'static), text: &str) -> bool {
-    error.to_string().contains(text)
+    causes(error).any(|error| error.to_string().contains(text))
 }
 
-/// The first cause of type `T`, beginning with `error` itself.
+/// The first of `error` and its causes that has the type `T`.
 fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut error = Some(error);
-    while let Some(at) = error {
-        if let Some(found) = at.downcast_ref() {
-            return Some(found);
-        }
-        error = at.source();
-    }
-    None
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// `error` itself, and what it was caused by.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        error.source()
+    })
 }
 
 /// Failures that are found on our side of the client.

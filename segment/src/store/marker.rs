@@ -31,7 +31,9 @@ pub enum MarkerError {
     #[error("{} is not a marker of Thalweg: the bucket or prefix belongs to something else", marker_path())]
     Foreign,
     /// A newer version of Thalweg wrote here.
-    #[error("the bucket has format level {found}, but this version knows levels up to {FORMAT_LEVEL}: upgrade")]
+    #[error(
+        "the bucket has format level {found}, but this version knows levels up to {FORMAT_LEVEL}: upgrade"
+    )]
     Newer {
         /// Its level.
         found: u32,
@@ -109,7 +111,10 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_as_it_was_written() {
-        assert_eq!(decode(encode("4L6g3nShT-eMCtK--X86sw").as_bytes()).expect("ours"), "4L6g3nShT-eMCtK--X86sw");
+        assert_eq!(
+            decode(encode("4L6g3nShT-eMCtK--X86sw").as_bytes()).expect("ours"),
+            "4L6g3nShT-eMCtK--X86sw"
+        );
     }
 
     #[test]

@@ -204,8 +204,7 @@ fn parse_endpoint(endpoint: String) -> Result<Url, OpenError> {
     Err(OpenError::Endpoint { endpoint, why })
 }
 
-const NO_CREDENTIALS: &str =
-    "credentials don't belong here; they are taken from the environment, a profile or the instance, as AWS's tools do";
+const NO_CREDENTIALS: &str = "credentials don't belong here; they are taken from the environment, a profile or the instance, as AWS's tools do";
 
 /// The URL below which the bucket's objects lie, as the client wants it for each style.
 fn bucket_endpoint(mut endpoint: Url, bucket: &str, path_style: bool) -> String {
@@ -235,7 +234,9 @@ impl Location {
     fn directory(rest: &str) -> Result<Self, &'static str> {
         let directory = match rest.strip_prefix("//") {
             Some(absolute) if absolute.starts_with('/') => absolute,
-            Some(_) => return Err("write file:DIRECTORY for a relative and file:///DIRECTORY for an absolute one"),
+            Some(_) => {
+                return Err("write file:DIRECTORY for a relative and file:///DIRECTORY for an absolute one");
+            }
             None => rest,
         };
         if directory.is_empty() {
@@ -297,8 +298,10 @@ mod tests {
 
     #[test]
     fn a_bad_url_is_told_in_one_line_without_its_credentials() {
-        let urls = ["", "data", "gs://b", "file:", "file://data", "s3:", "s3://", "s3:logs", "s3:///p", "memory:x"];
-        for url in urls.into_iter().chain(["s3://key:secret@logs", "s3://logs/a//b", "s3://logs/a?region=x"]) {
+        let urls =
+            ["", "data", "gs://b", "file:", "file://data", "s3:", "s3://", "s3:logs", "s3:///p", "memory:x"];
+        for url in urls.into_iter().chain(["s3://key:secret@logs", "s3://logs/a//b", "s3://logs/a?region=x"])
+        {
             let error = Location::parse(url).expect_err(url).to_string();
             assert!(!error.contains('\n') && !error.contains("secret"), "{error}");
         }
@@ -326,8 +329,7 @@ mod tests {
     async fn a_relative_directory_is_created() {
         let parent = tempfile::tempdir().expect("a directory");
         let directory = parent.path().join("a/b");
-        let config =
-            ObjectStoreConfig { url: format!("file:{}", directory.display()), ..Default::default() };
+        let config = ObjectStoreConfig { url: format!("file:{}", directory.display()), ..Default::default() };
         open(&config, &Runtime::system(1)).await.expect("it can be created");
         assert!(directory.is_dir());
         assert_eq!(config.directory(), Some(directory));
