@@ -219,7 +219,11 @@ impl Topics {
 
     /// Takes in what the store has under `name` where it is not what is known here: an attempt whose outcome was unknown has
     /// been applied since. The caller's own change is answered with its error, and can be repeated.
-    async fn or_catch_up<T>(&self, name: &str, changed: Result<T, MetadataError>) -> Result<T, MetadataError> {
+    async fn or_catch_up<T>(
+        &self,
+        name: &str,
+        changed: Result<T, MetadataError>,
+    ) -> Result<T, MetadataError> {
         if let Err(MetadataError::TopicExists { .. } | MetadataError::Conflict { .. }) = changed {
             let records = self.metadata.topics().await?;
             if let Some(record) = records.into_iter().find(|record| record.name == name) {

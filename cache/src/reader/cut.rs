@@ -2,6 +2,7 @@
 
 use super::Run;
 use bytes::Bytes;
+use std::ops::Range;
 use thalweg_metadata::{BlockRef, IndexError};
 use thalweg_segment::{Batch, FormatError, Offset, ReadError};
 
@@ -69,7 +70,7 @@ impl Wanted {
             }
             stop = position + batch.len();
         }
-        let run = Run { bytes: bytes.slice(start..stop), end: self.next };
+        let run = Run { bytes: part(bytes, start..stop), end: self.next };
         Ok((stop > 0).then_some(run))
     }
 
@@ -83,6 +84,18 @@ impl Wanted {
         self.bytes_left = self.bytes_left.saturating_sub(batch.len());
         self.any_size = false;
         true
+    }
+}
+
+/// A slice of a block that may keep the block's memory only where that is at most this many times its own: what a slow client
+/// has not taken yet is charged by its own size.
+const SHARED_PART: usize = 4;
+
+fn part(block: &Bytes, range: Range<usize>) -> Bytes {
+    if range.len().saturating_mul(SHARED_PART) < block.len() {
+        Bytes::copy_from_slice(&block[range])
+    } else {
+        block.slice(range)
     }
 }
 
