@@ -22,7 +22,10 @@ use std::{
 use thalweg_metadata::{EmbeddedKv, EmbeddedOptions, KeyValueStore};
 use thalweg_runtime::Runtime;
 use thalweg_segment::{Patience, Purpose, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 /// The settings are wrong; nothing was started.
 pub const BAD_SETTINGS: u8 = 2;
@@ -40,6 +43,10 @@ const PATIENCE: Patience = Patience {
     backoff: Duration::from_millis(50),
     max_backoff: Duration::from_secs(2),
 };
+
+/// How long requests in hand may keep an orderly end waiting: a fetch waits as long as its client likes, and so does a client
+/// that doesn't take its response. As long as clients usually wait for a fetch, many times over.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a broker until it is stopped or fenced.
 pub fn run(config: Config) -> ExitCode {
@@ -273,7 +280,9 @@ async fn wait_for_stop(broker: &Broker) -> anyhow::Result<Stop> {
 async fn shut_down(server: &Server, broker: &Arc<Broker>) {
     tracing::info!("stopping: finishing requests in hand, then flushing");
     let orderly = async {
-        server.drain().await;
+        if timeout(DRAIN_PATIENCE, server.drain()).await.is_err() {
+            tracing::info!("some requests are still in hand; they are answered that this broker has stopped");
+        }
         if let Err(error) = broker.close().await {
             tracing::warn!(%error, "could not flush; the next start recovers from the write-ahead log");
         }

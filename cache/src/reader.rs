@@ -29,7 +29,7 @@ struct Inner {
 /// Whole batches, contiguous in memory, from the one that holds the asked-for offset on.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The batches' bytes: a slice of a cached block.
+    /// The batches' bytes: a slice of a cached block, or a copy where that is a small part of it.
     pub bytes: Bytes,
     /// Offset after the last batch.
     pub end: Offset,

@@ -22,6 +22,7 @@ mod open;
 mod sweep;
 
 pub use check::{CheckError, Operation, check};
+pub use counted::transfer_time;
 pub use error::{ErrorKind, Outcome, StoreError};
 pub use marker::{FORMAT_LEVEL, MarkerError, open_marker};
 pub use metrics::{Method, RequestCounts};
@@ -93,7 +94,8 @@ impl Purpose {
 /// How long a request may take, and how often it is repeated.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// One attempt ends after this long; its outcome is then unknown.
+    /// One attempt ends after this long (an upload after as much longer as [`transfer_time`] gives its bytes); its outcome is
+    /// then unknown.
     pub attempt: Duration,
     /// No new attempt begins after this long.
     pub total: Duration,

@@ -25,6 +25,7 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 use thalweg_protocol::{ApiKey, ErrorCode, FEATURES, Request, RequestHeader, Response, messages::*};
 use thalweg_runtime::Charge;
+use tokio::sync::oneshot;
 
 /// What a handler works with.
 #[derive(Clone)]
@@ -81,13 +82,34 @@ impl Handlers {
             request => {
                 let handlers = self.clone();
                 let header = header.clone();
-                Box::pin(async move {
+                let changes = changes_anything(&request);
+                let answer = Box::pin(async move {
                     let answer = handlers.answer(&context, &header, request).await;
                     drop(charge);
                     answer
-                })
+                });
+                if changes { self.see_through(answer) } else { answer }
             }
         }
+    }
+
+    /// Works in a task of its own, so that it comes to its end though the connection breaks: what the metadata store was
+    /// told must also become known here. The task holds the charge of its request.
+    fn see_through(&self, work: Later) -> Later {
+        let runtime = self.broker.runtime.clone();
+        Box::pin(async move {
+            let (done, answer) = oneshot::channel();
+            let task = runtime.spawn(async move {
+                // The client may have gone away.
+                let _ = done.send(work.await);
+            });
+            task.detach();
+            answer.await.unwrap_or_else(|_| Answer {
+                response: None,
+                held: Vec::new(),
+                close: Some("the broker is about to end".to_owned()),
+            })
+        })
     }
 
     async fn answer(&self, context: &RequestContext, header: &RequestHeader, request: Request) -> Answer {
@@ -150,6 +172,20 @@ impl Handlers {
             coordinator.with_error_message(message.clone())
         });
         FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+    }
+}
+
+/// Whether a request may change what the metadata store holds, other than by drawing numbers.
+fn changes_anything(request: &Request) -> bool {
+    match request {
+        Request::CreateTopics(_)
+        | Request::DeleteTopics(_)
+        | Request::CreatePartitions(_)
+        | Request::DeleteRecords(_)
+        | Request::AlterConfigs(_)
+        | Request::IncrementalAlterConfigs(_) => true,
+        Request::Metadata(request) => request.topics.is_some() && request.allow_auto_topic_creation,
+        _ => false,
     }
 }
 

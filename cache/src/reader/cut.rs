@@ -2,6 +2,7 @@
 
 use super::Run;
 use bytes::Bytes;
+use std::ops::Range;
 use thalweg_metadata::{BlockRef, IndexError};
 use thalweg_segment::{Batch, FormatError, HEADER_LEN, Offset, ReadError};
 
@@ -68,7 +69,7 @@ impl Wanted {
             }
         }
         let some = !taken.is_empty();
-        Ok(some.then(|| Run { bytes: bytes.slice(taken), end: self.next }))
+        Ok(some.then(|| Run { bytes: part(bytes, taken), end: self.next }))
     }
 
     /// Counts the next batch in, unless it is beyond the limit or too large.
@@ -82,6 +83,18 @@ impl Wanted {
         self.any_size = false;
         self.done = self.bytes_left < HEADER_LEN;
         true
+    }
+}
+
+/// A slice of a block that may keep the block's memory only where that is at most this many times its own: what a slow client
+/// has not taken yet is charged by its own size.
+const SHARED_PART: usize = 4;
+
+fn part(block: &Bytes, range: Range<usize>) -> Bytes {
+    if range.len().saturating_mul(SHARED_PART) < block.len() {
+        Bytes::copy_from_slice(&block[range])
+    } else {
+        block.slice(range)
     }
 }
 
