@@ -50,6 +50,8 @@ pub enum Operation {
     DescribeConfigs,
     /// Change its settings.
     AlterConfigs,
+    /// Act as a broker.
+    ClusterAction,
     /// Take a producer id.
     IdempotentWrite,
 }

@@ -3,8 +3,8 @@
 use crate::settings::{TargetCompression, TimestampType, TopicSettings};
 use bytes::Bytes;
 use thalweg_protocol::{
-    BatchFacts, Compression, CompressionError, ErrorCode, Rules, ValidationError, compress, decompress,
-    renumber, validate_batch, validate_records,
+    BatchFacts, BrokenRule, Compression, CompressionError, ErrorCode, Rejection, Rules, ValidationError,
+    compress, decompress, renumber, validate_batch, validate_records,
 };
 use thalweg_runtime::Runtime;
 use thalweg_segment::{Attributes, Batch, BatchError, HEADER_LEN};
@@ -53,10 +53,17 @@ impl From<ErrorCode> for Refusal {
 impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Self {
         let code = match error {
-            BatchError::BadCrc { .. } | BatchError::Truncated { .. } | BatchError::BadLength(_) => {
-                ErrorCode::CorruptMessage
+            BatchError::BadCrc { .. } | BatchError::BadLength(_) => ErrorCode::CorruptMessage,
+            // What an old client sends, and what is no batch at all.
+            BatchError::BadMagic(0 | 1) => ErrorCode::InvalidRecord,
+            BatchError::BadMagic(magic) => {
+                return Self::new(
+                    ErrorCode::CorruptMessage,
+                    &format!("Invalid magic found in record: {magic}"),
+                );
             }
-            BatchError::BadMagic(_) | BatchError::BadOffsets { .. } => ErrorCode::InvalidRecord,
+            // Kafka takes a batch that is cut off for none.
+            BatchError::Truncated { .. } | BatchError::BadOffsets { .. } => ErrorCode::InvalidRecord,
         };
         Self::new(code, &error.to_string())
     }
@@ -89,9 +96,11 @@ fn single_batch(version: i16, mut records: Bytes) -> Result<Batch, Refusal> {
             format!("Produce requests with version {version} are not allowed to use ZStandard compression");
         return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, &message));
     }
-    match records.is_empty() {
-        true => Ok(batch),
-        false => Err(Refusal::invalid("a Produce request must have exactly one record batch per partition")),
+    match Batch::split_from(&mut records) {
+        // Nothing, or less than a batch, which Kafka passes over.
+        Err(BatchError::Truncated { .. }) => Ok(batch),
+        Ok(_) => Err(Refusal::invalid("a Produce request must have exactly one record batch per partition")),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -103,6 +112,9 @@ fn codec_of(batch: &Batch) -> Result<Compression, Refusal> {
 fn check_content(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result<Checked, Refusal> {
     check_size(batch.len(), settings)?;
     batch.verify_crc()?;
+    if settings.timestamp_type == TimestampType::CreateTime {
+        batch = with_create_time(batch);
+    }
     check_header(&batch)?;
     batch = check_records(batch, settings, now)?;
     check_size(batch.len(), settings)?;
@@ -111,6 +123,21 @@ fn check_content(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
         batch.stamp_append_time(now);
     }
     Ok(Checked { batch, append_time })
+}
+
+/// Takes the mark of append times off, which is the broker's to set. Kafka does so too where the topic has create times.
+fn with_create_time(batch: Batch) -> Batch {
+    if batch.attributes() & Attributes::APPEND_TIME == 0 {
+        return batch;
+    }
+    let attributes = batch.attributes() & !Attributes::APPEND_TIME;
+    Batch::assemble(head_with(&batch, attributes), batch.records().clone())
+}
+
+fn head_with(batch: &Batch, attributes: i16) -> [u8; HEADER_LEN] {
+    let mut head = *batch.head();
+    head[21..23].copy_from_slice(&attributes.to_be_bytes());
+    head
 }
 
 fn check_size(size: usize, settings: &TopicSettings) -> Result<(), Refusal> {
@@ -130,7 +157,9 @@ fn check_header(batch: &Batch) -> Result<(), Refusal> {
     }
     validate_batch(&facts(batch)).map_err(|error| Refusal::from(&error))?;
     if batch.attributes() & Attributes::TRANSACTIONAL != 0 {
-        return Err(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not supported yet"));
+        // The request names no transactional id, or it would have been refused as a whole.
+        let message = "A transactional batch needs a transactional id.";
+        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, message));
     }
     if batch.producer_id().is_some() && batch.producer_epoch() < 0 {
         return Err(Refusal::invalid("a batch of an idempotent producer must have an epoch"));
@@ -217,17 +246,25 @@ fn recompress(
     plain: &Bytes,
 ) -> Result<Batch, Refusal> {
     let records = compress(codec, level, plain).map_err(|error| Refusal::from(&error))?;
-    let mut head: [u8; HEADER_LEN] = *batch.head();
     let attributes = batch.attributes() & !Attributes::COMPRESSION | codec.bits();
-    head[21..23].copy_from_slice(&attributes.to_be_bytes());
-    Ok(Batch::assemble(head, records))
+    Ok(Batch::assemble(head_with(batch, attributes), records))
 }
 
 impl From<&ValidationError> for Refusal {
     fn from(error: &ValidationError) -> Self {
-        let records =
-            error.rejections().iter().map(|rejection| (rejection.index, rejection.rule.to_string()));
+        let records = error.rejections().iter().map(|rejection| (rejection.index, told(rejection)));
         Self { code: error.code(), message: Some(error.to_string()), records: records.collect() }
+    }
+}
+
+/// The message for one record, as Kafka words it.
+fn told(rejection: &Rejection) -> String {
+    match rejection.rule {
+        BrokenRule::Timestamp { timestamp, first, last } => format!(
+            "Timestamp {timestamp} of message with offset {} is out of range. The timestamp should be within [{first}, {last}]",
+            rejection.index
+        ),
+        rule => rule.to_string(),
     }
 }
 

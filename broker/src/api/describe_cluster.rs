@@ -6,8 +6,9 @@ use thalweg_protocol::{ErrorCode, messages::*};
 
 use describe_cluster_response::DescribeClusterBroker;
 
-/// The kind of endpoints that a client of brokers wants; 2 would be controllers.
+/// The kinds of endpoints that a client may want.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 impl Handlers {
     pub(super) fn describe_cluster(
@@ -16,13 +17,20 @@ impl Handlers {
         request: &DescribeClusterRequest,
     ) -> DescribeClusterResponse {
         let response = DescribeClusterResponse::default()
-            .with_cluster_authorized_operations(i32::MIN)
+            .with_cluster_authorized_operations(
+                self.cluster_operations(context, request.include_cluster_authorized_operations),
+            )
             .with_endpoint_type(BROKERS)
             .with_controller_id((-1).into());
         if request.endpoint_type != BROKERS {
-            let message = "The given endpoint type is not served by a broker.";
-            let response = response.with_error_code(ErrorCode::MismatchedEndpointType.code());
-            return response.with_error_message(Some(StrBytes::from_static_str(message)));
+            let (code, message) = match request.endpoint_type {
+                CONTROLLERS => (
+                    ErrorCode::MismatchedEndpointType,
+                    "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".into(),
+                ),
+                other => (ErrorCode::UnsupportedEndpointType, format!("Unsupported endpoint type {other}")),
+            };
+            return response.with_error_code(code.code()).with_error_message(Some(message.into()));
         }
         let settings = &self.broker.settings;
         let broker = self.endpoint(context).map(|endpoint| {

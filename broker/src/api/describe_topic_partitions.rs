@@ -1,6 +1,6 @@
 //! DescribeTopicPartitions: topics in order of name, a page at a time (KIP-966).
 
-use super::{Handlers, metadata::topic_name};
+use super::{Handlers, authorized_operations::UNKNOWN, metadata::topic_name};
 use crate::{
     context::{Operation, RequestContext},
     topics::{Topic, is_internal},
@@ -8,6 +8,7 @@ use crate::{
 use std::collections::BTreeSet;
 use thalweg_protocol::{ErrorCode, messages::*};
 
+use describe_topic_partitions_request::TopicRequest;
 use describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition as Partition,
     DescribeTopicPartitionsResponseTopic as Described,
@@ -21,8 +22,13 @@ impl Handlers {
     ) -> DescribeTopicPartitionsResponse {
         let most = self.broker.dynamic().max_request_partitions;
         let asked = usize::try_from(request.response_partition_limit).unwrap_or(0);
-        let mut left = if asked == 0 { most } else { asked.min(most) };
+        let mut left = asked.min(most).max(1);
         let cursor = request.cursor.map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index));
+        if let Some(cursor) = &cursor
+            && !fits(cursor, &request.topics)
+        {
+            return refused(request.topics);
+        }
         let mut response = DescribeTopicPartitionsResponse::default().with_next_cursor(None);
         for name in self.names(request.topics, cursor.as_ref().map(|(name, _)| name.as_str())) {
             let from = cursor.as_ref().filter(|(at, _)| *at == name).map_or(0, |(_, partition)| *partition);
@@ -32,7 +38,7 @@ impl Handlers {
                 break;
             }
             let (described, next) = self.describe_page(context, &name, from, left);
-            left = left.saturating_sub(described.partitions.len().max(1));
+            left = left.saturating_sub(described.partitions.len());
             response.topics.push(described);
             if let Some(next) = next {
                 response.next_cursor =
@@ -44,11 +50,7 @@ impl Handlers {
     }
 
     /// The names asked for (or all), from the cursor's on, in order.
-    fn names(
-        &self,
-        asked: Vec<describe_topic_partitions_request::TopicRequest>,
-        from: Option<&str>,
-    ) -> BTreeSet<String> {
+    fn names(&self, asked: Vec<TopicRequest>, from: Option<&str>) -> BTreeSet<String> {
         let mut names: BTreeSet<String> = match asked.is_empty() {
             true => self.broker.topics.all().iter().map(|topic| topic.name().to_owned()).collect(),
             false => asked.into_iter().map(|topic| topic.name.to_string()).collect(),
@@ -67,8 +69,9 @@ impl Handlers {
         let described = Described::default()
             .with_name(Some(topic_name(name)))
             .with_is_internal(is_internal(name))
-            .with_topic_authorized_operations(i32::MIN);
+            .with_topic_authorized_operations(self.topic_operations(context, true, name));
         if !self.allows_topic(context, Operation::Describe, name) {
+            let described = described.with_topic_authorized_operations(UNKNOWN).with_is_internal(false);
             return (described.with_error_code(ErrorCode::TopicAuthorizationFailed.code()), None);
         }
         match self.broker.topics.by_name(name) {
@@ -100,4 +103,19 @@ impl Handlers {
         let page = page.collect();
         (page, logs.peek().map(|(index, _)| *index))
     }
+}
+
+/// A cursor points into one of the topics asked for.
+fn fits((topic, partition): &(String, i32), asked: &[TopicRequest]) -> bool {
+    *partition >= 0 && (asked.is_empty() || asked.iter().any(|wanted| wanted.name.as_str() == topic))
+}
+
+/// As Kafka answers a request that can't be: every topic bears the error.
+fn refused(asked: Vec<TopicRequest>) -> DescribeTopicPartitionsResponse {
+    let topics = asked.into_iter().map(|wanted| {
+        let topic =
+            Described::default().with_name(Some(wanted.name)).with_topic_authorized_operations(UNKNOWN);
+        topic.with_error_code(ErrorCode::InvalidRequest.code())
+    });
+    DescribeTopicPartitionsResponse::default().with_topics(topics.collect()).with_next_cursor(None)
 }

@@ -191,7 +191,7 @@ impl Handlers {
         check_epoch(log, wanted.current_leader_epoch)?;
         let view = log.view();
         let mut partition = described(&view);
-        if let Some(diverging) = diverging_epoch(log, wanted) {
+        if let Some(diverging) = diverging_epoch(log, wanted)? {
             partition.diverging_epoch = Some(diverging);
             return Ok(partition);
         }
@@ -274,14 +274,14 @@ pub(super) fn check_epoch(log: &Log, known: i32) -> Result<(), ErrorCode> {
 }
 
 /// Where the reader's history parts from the log's, if it says what it has read (KIP-595).
-fn diverging_epoch(log: &Log, wanted: &Wanted) -> Option<EpochEndOffset> {
+fn diverging_epoch(log: &Log, wanted: &Wanted) -> Result<Option<EpochEndOffset>, ErrorCode> {
     if wanted.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
-    let (epoch, end) =
-        log.end_of_epoch(LeaderEpoch(wanted.last_fetched_epoch)).unwrap_or((LeaderEpoch(-1), Offset(-1)));
+    let known = log.end_of_epoch(LeaderEpoch(wanted.last_fetched_epoch));
+    let (epoch, end) = known.ok_or(ErrorCode::OffsetOutOfRange)?;
     let diverges = epoch.0 < wanted.last_fetched_epoch || end < wanted.offset;
-    diverges.then(|| EpochEndOffset::default().with_epoch(epoch.0).with_end_offset(end.0))
+    Ok(diverges.then(|| EpochEndOffset::default().with_epoch(epoch.0).with_end_offset(end.0)))
 }
 
 fn read_error(log: &Log, error: &thalweg_metadata::IndexError) -> ErrorCode {
@@ -296,7 +296,8 @@ fn partitions_of(request: FetchRequest) -> (Vec<Wanted>, Vec<(String, Uuid, i32)
             topic: name.clone(),
             topic_id: id,
             partition: partition.partition,
-            current_leader_epoch: partition.current_leader_epoch,
+            // Fetch alone takes any negative epoch for none.
+            current_leader_epoch: partition.current_leader_epoch.max(-1),
             offset: Offset(partition.fetch_offset),
             last_fetched_epoch: partition.last_fetched_epoch,
             max_bytes: partition.partition_max_bytes,

@@ -14,6 +14,10 @@ impl Handlers {
             let response = InitProducerIdResponse::default().with_error_code(code.code());
             response.with_producer_id((-1).into()).with_producer_epoch(-1)
         };
+        let half_given = (request.producer_id.0 < 0) != (request.producer_epoch < 0);
+        if half_given || request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+            return refused(ErrorCode::InvalidRequest);
+        }
         if request.transactional_id.is_some() {
             return refused(ErrorCode::CoordinatorNotAvailable);
         }

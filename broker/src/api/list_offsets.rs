@@ -6,7 +6,7 @@ use crate::{
     context::{Operation, RequestContext},
     partition::Log,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use thalweg_metadata::IndexError;
 use thalweg_protocol::{Compression, ErrorCode, Records, decompress, messages::*};
 use thalweg_segment::{Attributes, Batch, Offset, split_batches};
@@ -54,8 +54,13 @@ impl Handlers {
         for topic in request.topics {
             let mut times_named = BTreeMap::new();
             topic.partitions.iter().for_each(|p| *times_named.entry(p.partition_index).or_insert(0) += 1);
+            let mut answered = BTreeSet::new();
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in &topic.partitions {
+                // A partition that is named twice is answered once.
+                if !answered.insert(wanted.partition_index) {
+                    continue;
+                }
                 let twice = times_named.get(&wanted.partition_index).is_some_and(|times| *times > 1);
                 partitions.push(match twice {
                     true => failed(wanted, ErrorCode::InvalidRequest),

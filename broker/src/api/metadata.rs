@@ -1,20 +1,17 @@
 //! Metadata: the brokers, and the topics that the client asks for. Creates a missing topic where that is allowed.
 
-use super::Handlers;
+use super::{Handlers, authorized_operations::UNKNOWN};
 use crate::{
     context::{Operation, RequestContext, Resource},
     settings::Endpoint,
     topics::{Topic, is_internal},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use thalweg_metadata::MetadataError;
 use thalweg_protocol::{ErrorCode, messages::*};
 use uuid::Uuid;
 
 use metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
-
-/// "Not asked for", as the schema's default for authorized operations.
-const UNKNOWN_OPERATIONS: i32 = i32::MIN;
 
 impl Handlers {
     pub(super) async fn metadata(
@@ -34,7 +31,12 @@ impl Handlers {
                 visible.iter().filter(|topic| self.allows_topic(context, Operation::Describe, topic.name()));
             topics.extend(visible.map(|topic| self.describe_topic(topic)));
         }
+        let mut answered = BTreeSet::new();
         for wanted in request.topics.unwrap_or_default() {
+            // A topic that is named twice is answered once.
+            if !answered.insert((wanted.name.clone(), wanted.topic_id)) {
+                continue;
+            }
             topics.push(match wanted.name {
                 Some(name) if wanted.topic_id.is_nil() => {
                     self.metadata_by_name(context, name, request.allow_auto_topic_creation).await
@@ -42,13 +44,21 @@ impl Handlers {
                 _ => self.metadata_by_id(context, wanted.topic_id),
             });
         }
+        if request.include_topic_authorized_operations {
+            for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+                let name = topic.name.as_deref().map_or("", |name| name.as_str());
+                topic.topic_authorized_operations = self.topic_operations(context, true, name);
+            }
+        }
         let broker = self.broker.settings.broker.0.into();
         MetadataResponse::default()
             .with_brokers(self.brokers(context))
             .with_cluster_id(Some(self.cluster_id()))
             .with_controller_id(broker)
             .with_topics(topics)
-            .with_cluster_authorized_operations(UNKNOWN_OPERATIONS)
+            .with_cluster_authorized_operations(
+                self.cluster_operations(context, request.include_cluster_authorized_operations),
+            )
     }
 
     async fn metadata_by_name(
@@ -60,7 +70,7 @@ impl Handlers {
         let failed = |code: ErrorCode| {
             let topic =
                 MetadataResponseTopic::default().with_name(Some(name.clone())).with_error_code(code.code());
-            topic.with_is_internal(is_internal(&name)).with_topic_authorized_operations(UNKNOWN_OPERATIONS)
+            topic.with_is_internal(is_internal(&name)).with_topic_authorized_operations(UNKNOWN)
         };
         if !self.allows_topic(context, Operation::Describe, &name) {
             return failed(ErrorCode::TopicAuthorizationFailed);
@@ -106,7 +116,7 @@ impl Handlers {
     fn metadata_by_id(&self, context: &RequestContext, id: Uuid) -> MetadataResponseTopic {
         let failed = |code: ErrorCode| {
             let topic = MetadataResponseTopic::default().with_name(None).with_topic_id(id);
-            topic.with_error_code(code.code()).with_topic_authorized_operations(UNKNOWN_OPERATIONS)
+            topic.with_error_code(code.code()).with_topic_authorized_operations(UNKNOWN)
         };
         match self.broker.topics.by_id(id) {
             None => failed(ErrorCode::UnknownTopicId),
@@ -132,7 +142,7 @@ impl Handlers {
             .with_topic_id(topic.id())
             .with_is_internal(is_internal(topic.name()))
             .with_partitions(partitions.collect())
-            .with_topic_authorized_operations(UNKNOWN_OPERATIONS)
+            .with_topic_authorized_operations(UNKNOWN)
     }
 
     fn brokers(&self, context: &RequestContext) -> Vec<MetadataResponseBroker> {

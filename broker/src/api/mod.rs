@@ -1,9 +1,12 @@
 //! The requests of Kafka's protocol: one file for each, decode → authorize → execute → respond.
 
+mod alter_configs;
+mod authorized_operations;
 mod batch_check;
-mod configs;
+
 mod delete_records;
 mod describe_cluster;
+mod describe_configs;
 mod describe_topic_partitions;
 mod fetch;
 mod init_producer_id;

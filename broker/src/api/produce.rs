@@ -14,6 +14,7 @@ use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
+use thalweg_segment::Offset;
 use tokio::time::Instant;
 
 use produce_request::PartitionProduceData;
@@ -24,8 +25,15 @@ const TOPIC_IDS: i16 = 13;
 
 /// What became of one partition's batch.
 enum Outcome {
-    Refused(Refusal),
+    Refused { refusal: Refusal, log_start: Offset },
     Appended { log: Arc<Log>, at: Appended, append_time: Option<i64> },
+}
+
+impl Outcome {
+    /// A refusal by the state of `log`, where it came so far, tells where the log begins.
+    fn refused(refusal: Refusal, log: Option<&Log>) -> Self {
+        Self::Refused { refusal, log_start: log.map_or(Offset(-1), |log| log.view().start) }
+    }
 }
 
 struct Partition {
@@ -136,7 +144,7 @@ impl Handlers {
         let append = |(index, ready): (i32, Result<Ready, Refusal>)| {
             let outcome = match ready {
                 Ok(ready) => self.append(ready),
-                Err(refusal) => Outcome::Refused(refusal),
+                Err(refusal) => Outcome::refused(refusal, None),
             };
             Partition { index, outcome }
         };
@@ -152,8 +160,9 @@ impl Handlers {
 
     fn append(&self, Ready { log, checked }: Ready) -> Outcome {
         match log.append(checked.batch, &self.broker.cache, &self.broker.wal) {
-            Ok(at) => Outcome::Appended { log, at, append_time: checked.append_time },
-            Err(error) => Outcome::Refused(refusal_of(&error)),
+            // A repetition is answered with the timestamp of its first copy.
+            Ok(at) => Outcome::Appended { append_time: at.duplicate_of.or(checked.append_time), log, at },
+            Err(error) => Outcome::refused(refusal_of(&error), Some(&log)),
         }
     }
 
@@ -183,7 +192,9 @@ type Checks = (TopicName, uuid::Uuid, Vec<(i32, Result<Ready, Refusal>)>);
 async fn wait_for(index: i32, outcome: Outcome, deadline: Instant) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(index).with_log_append_time_ms(-1);
     let (log, at, append_time) = match outcome {
-        Outcome::Refused(refusal) => return refused(response, refusal),
+        Outcome::Refused { refusal, log_start } => {
+            return refused(response, refusal).with_log_start_offset(log_start.0);
+        }
         Outcome::Appended { log, at, append_time } => (log, at, append_time),
     };
     match tokio::time::timeout_at(deadline, log.durable(at.end)).await {
@@ -216,7 +227,7 @@ fn unanswered(topics: Vec<TopicOutcome>) -> Later {
         let mut close = None;
         for partition in topics.into_iter().flat_map(|topic| topic.partitions) {
             match partition.outcome {
-                Outcome::Refused(refusal) => {
+                Outcome::Refused { refusal, .. } => {
                     close = close.or_else(|| {
                         Some(format!("a batch without acknowledgement was refused: {:?}", refusal.code))
                     });

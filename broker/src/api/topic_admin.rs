@@ -21,9 +21,13 @@ use delete_topics_response::DeletableTopicResult;
 
 /// Most partitions that one request may create, as in Kafka.
 const MAX_PARTITIONS_PER_REQUEST: u64 = 10_000;
+const TOO_MANY_PARTITIONS: &str = "Excessively large number of partitions per request.";
 /// Where a setting comes from, in Kafka's numbers.
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DEFAULT: i8 = 5;
+
+const EMPTY_ASSIGNMENT: &str = "The manual partition assignment includes an empty replica list.";
+const NO_SUCH_PARTITION: &str = "This server does not host this topic-partition.";
 
 /// An error and the sentence that goes with it.
 pub(super) struct Refused(pub ErrorCode, pub String);
@@ -54,7 +58,7 @@ impl Handlers {
         context: &RequestContext,
         request: CreateTopicsRequest,
     ) -> CreateTopicsResponse {
-        let twice = named_twice(request.topics.iter().map(|topic| topic.name.as_str()));
+        let twice = repeated(request.topics.iter().map(|topic| &topic.name));
         let asked: u64 = request.topics.iter().map(|topic| self.partitions_of(topic)).sum();
         let mut seen = BTreeSet::new();
         let mut results = Vec::with_capacity(request.topics.len());
@@ -63,11 +67,10 @@ impl Handlers {
             if !seen.insert(topic.name.clone()) {
                 continue;
             }
-            let outcome = if twice.contains(topic.name.as_str()) {
+            let outcome = if twice.contains(&topic.name) {
                 Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
             } else if asked > MAX_PARTITIONS_PER_REQUEST {
-                let message = format!("Excessively large number of partitions per request: {asked}");
-                Err(Refused::new(ErrorCode::PolicyViolation, message))
+                Err(Refused::new(ErrorCode::PolicyViolation, TOO_MANY_PARTITIONS))
             } else {
                 self.create_topic(context, &topic, request.validate_only).await
             };
@@ -115,6 +118,7 @@ impl Handlers {
         Ok(CreatableTopicResult::default()
             .with_name(topic.name.clone())
             .with_topic_id(id)
+            .with_error_message(None)
             .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
             .with_replication_factor(replicas.min(1))
             .with_configs(Some(self.effective_configs(&configs))))
@@ -146,7 +150,7 @@ impl Handlers {
         let resolved = self.resolved.read();
         let keys = self.config.topic_keys().values();
         keys.map(|key| {
-            let value = resolved.topic_text(&self.config, own, key).to_owned();
+            let value = resolved.topic_text(&self.config, own, key).into_owned();
             let source = if own.contains_key(key.name) { SOURCE_TOPIC } else { SOURCE_DEFAULT };
             let config = CreatableTopicConfigs::default().with_name(StrBytes::from_static_str(key.name));
             config.with_value(Some(value.into())).with_config_source(source)
@@ -162,9 +166,20 @@ impl Handlers {
         let named = request.topic_names.into_iter().map(|name| (Some(name), uuid::Uuid::nil()));
         let stated = request.topics.into_iter().map(|topic| (topic.name, topic.topic_id));
         let mut responses = Vec::new();
-        for (name, id) in named.chain(stated) {
+        let wanted: Vec<(Option<TopicName>, uuid::Uuid)> = named.chain(stated).collect();
+        let twice = repeated(wanted.iter());
+        let mut seen = BTreeSet::new();
+        for (name, id) in wanted {
+            // A topic that is named twice is answered once.
+            if !seen.insert((name.clone(), id)) {
+                continue;
+            }
             let mut result = DeletableTopicResult::default().with_name(name.clone()).with_topic_id(id);
-            match self.delete_topic(context, name, id).await {
+            let outcome = match twice.contains(&(name.clone(), id)) {
+                true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
+                false => self.delete_topic(context, name, id).await,
+            };
+            match outcome {
                 Ok(topic) => {
                     result = result.with_name(Some(topic_name(topic.name()))).with_topic_id(topic.id());
                 }
@@ -201,9 +216,11 @@ impl Handlers {
                 ));
             }
         };
-        let missing =
-            if name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
-        let topic = topic.ok_or_else(|| Refused::new(missing, "This server does not host this topic."))?;
+        let (missing, message) = match name.is_some() {
+            true => (ErrorCode::UnknownTopicOrPartition, NO_SUCH_PARTITION),
+            false => (ErrorCode::UnknownTopicId, "This server does not host this topic ID."),
+        };
+        let topic = topic.ok_or_else(|| Refused::new(missing, message))?;
         if !self.allows_topic(context, Operation::Delete, topic.name()) {
             return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
         }
@@ -216,10 +233,15 @@ impl Handlers {
         context: &RequestContext,
         request: CreatePartitionsRequest,
     ) -> CreatePartitionsResponse {
-        let twice = named_twice(request.topics.iter().map(|topic| topic.name.as_str()));
+        let twice = repeated(request.topics.iter().map(|topic| &topic.name));
         let mut results = Vec::with_capacity(request.topics.len());
+        let mut seen = BTreeSet::new();
         for wanted in &request.topics {
-            let outcome = match twice.contains(wanted.name.as_str()) {
+            // A topic that is named twice is answered once.
+            if !seen.insert(wanted.name.as_str()) {
+                continue;
+            }
+            let outcome = match twice.contains(&wanted.name) {
                 true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
                 false => self.grow_topic(context, wanted, request.validate_only).await,
             };
@@ -244,12 +266,7 @@ impl Handlers {
         if !self.allows_topic(context, Operation::Alter, name) {
             return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
         }
-        let missing = || {
-            Refused::new(
-                ErrorCode::UnknownTopicOrPartition,
-                "This server does not host this topic-partition.",
-            )
-        };
+        let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, NO_SUCH_PARTITION);
         let topic = self.broker.topics.by_name(name).ok_or_else(missing)?;
         let have = topic.logs.len() as i64;
         let count = i64::from(wanted.count);
@@ -267,8 +284,7 @@ impl Handlers {
         }
         let added = (count - have) as u64;
         if added > MAX_PARTITIONS_PER_REQUEST {
-            let message = format!("Excessively large number of partitions per request: {added}");
-            return Err(Refused::new(ErrorCode::PolicyViolation, message));
+            return Err(Refused::new(ErrorCode::PolicyViolation, TOO_MANY_PARTITIONS));
         }
         if let Some(assignments) = &wanted.assignments
             && assignments.len() as u64 != added
@@ -278,6 +294,9 @@ impl Handlers {
                 assignments.len()
             );
             return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+        }
+        if wanted.assignments.iter().flatten().any(|assignment| assignment.broker_ids.is_empty()) {
+            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, EMPTY_ASSIGNMENT));
         }
         if !validate_only {
             self.broker.topics.grow(&topic, u32::try_from(count).unwrap_or(u32::MAX)).await?;
@@ -303,9 +322,14 @@ fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
             _ => Ok(()),
         };
     }
-    if topic.replication_factor != -1 || topic.num_partitions != -1 {
-        let message = "A manual partition assignment was specified, but replication factor or numPartitions was not set to -1.";
-        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+    for (name, given) in
+        [("replication factor", i32::from(topic.replication_factor)), ("numPartitions", topic.num_partitions)]
+    {
+        if given != -1 {
+            let message =
+                format!("A manual partition assignment was specified, but {name} was not set to -1.");
+            return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        }
     }
     let mut named = BTreeMap::new();
     for assignment in &topic.assignments {
@@ -316,7 +340,7 @@ fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
                     assignment.partition_index
                 )
             }
-            (None, true) => "The manual partition assignment includes an empty replica list.".to_owned(),
+            (None, true) => EMPTY_ASSIGNMENT.to_owned(),
             (None, false) => continue,
         };
         return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
@@ -326,7 +350,7 @@ fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
     consecutive.then_some(()).ok_or_else(|| Refused::new(ErrorCode::InvalidReplicaAssignment, message))
 }
 
-fn named_twice<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+fn repeated<'a, T: Clone + Ord + 'a>(items: impl Iterator<Item = &'a T>) -> BTreeSet<T> {
     let mut seen = BTreeSet::new();
-    names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
+    items.filter(|item| !seen.insert(*item)).cloned().collect()
 }

@@ -90,7 +90,7 @@ impl Config {
         let key = self.find(name, source)?;
         check(key, value).map_err(|fault| ConfigError::BadValue {
             name: name.to_owned(),
-            fault,
+            fault: fault.to_string(),
             source_name: source.to_string(),
         })?;
         let (name, acts) = (key.name, key.acts());

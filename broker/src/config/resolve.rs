@@ -6,7 +6,7 @@ use crate::settings::{
 };
 use crate::topics::ResolveSettings;
 use parking_lot::RwLock;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use thalweg_segment::{BrokerId, ObjectStoreConfig};
 use thalweg_wal::WalConfig;
 
@@ -53,18 +53,23 @@ impl Resolved {
     }
 
     /// The value in force of a topic's key, given the topic's own settings.
-    pub fn topic_text<'a>(&'a self, config: &'a Config, own: &'a Values, key: &'a Key) -> &'a str {
+    pub fn topic_text<'a>(&'a self, config: &'a Config, own: &'a Values, key: &'a Key) -> Cow<'a, str> {
         match (own.get(key.name), key.broker_default) {
-            (Some(value), _) => value,
-            (None, Some("log.retention.ms")) => self.retention_ms(config, key),
-            (None, Some(name)) if !self.text(config, name).is_empty() => self.text(config, name),
-            (None, _) => key.default,
+            (Some(value), _) => value.into(),
+            (None, Some("log.retention.ms")) => self.retention_ms(config).into(),
+            (None, Some(name)) if !self.text(config, name).is_empty() => self.text(config, name).into(),
+            (None, _) => key.default.into(),
         }
     }
 
-    /// Kafka's retention time may be given in hours or minutes as well; only the default in hours is non-empty.
-    fn retention_ms<'a>(&'a self, config: &'a Config, key: &'a Key) -> &'a str {
-        Some(self.text(config, "log.retention.ms")).filter(|text| !text.is_empty()).unwrap_or(key.default)
+    /// Kafka's retention time may be given in minutes or hours as well: the finest that is given counts, and hours have a
+    /// default. A negative time is none.
+    fn retention_ms(&self, config: &Config) -> String {
+        let units =
+            [("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)];
+        let given = |name| self.text(config, name).trim().parse::<i64>().ok();
+        let finest = units.iter().find_map(|(name, unit)| given(name).map(|time| time.saturating_mul(*unit)));
+        finest.unwrap_or(-1).max(-1).to_string()
     }
 
     /// A topic's settings that the write path acts on.
@@ -74,7 +79,7 @@ impl Resolved {
             self.topic_text(config, own, key)
         };
         let number = |name: &str| text(name).trim().parse::<i64>().unwrap_or_default();
-        let timestamp_type = match text("message.timestamp.type") {
+        let timestamp_type = match text("message.timestamp.type").as_ref() {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         };
@@ -83,7 +88,7 @@ impl Resolved {
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
             max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
-            compression: compression(text("compression.type"), |codec| {
+            compression: compression(&text("compression.type"), |codec| {
                 i32::try_from(number(&format!("compression.{codec}.level"))).ok()
             }),
             compact: text("cleanup.policy").split(',').any(|policy| policy.trim() == "compact"),
@@ -119,8 +124,9 @@ pub fn check_topic(config: &Config, own: &Values) -> Result<(), String> {
             .topic_keys()
             .get(name.as_str())
             .ok_or_else(|| format!("Unknown topic config name: {name}"))?;
-        check(key, value)
-            .map_err(|fault| format!("Invalid value {value} for configuration {name}: {fault}"))?;
+        check(key, value).map_err(|fault| {
+            format!("Invalid value {value} for configuration {name}: {}", fault.in_kafkas_words())
+        })?;
     }
     Ok(())
 }
@@ -226,6 +232,20 @@ mod tests {
         assert_eq!(resolved.topic(&config, &Values::new()).max_message_bytes, 200);
         let own = Values::from([("max.message.bytes".to_owned(), "300".to_owned())]);
         assert_eq!(resolved.topic(&config, &own).max_message_bytes, 300);
+    }
+
+    #[test]
+    fn retention_is_given_in_milliseconds_else_minutes_else_hours() {
+        let resolved = Resolved::default();
+        let retention = |pairs: &[(&str, &str)]| {
+            let config = config(pairs);
+            resolved.topic_text(&config, &Values::new(), &config.topic_keys()["retention.ms"]).into_owned()
+        };
+        assert_eq!(retention(&[]), "604800000");
+        assert_eq!(retention(&[("log.retention.hours", "1")]), "3600000");
+        assert_eq!(retention(&[("log.retention.hours", "1"), ("log.retention.minutes", "2")]), "120000");
+        assert_eq!(retention(&[("log.retention.minutes", "2"), ("log.retention.ms", "3")]), "3");
+        assert_eq!(retention(&[("log.retention.hours", "-1")]), "-1");
     }
 
     #[test]

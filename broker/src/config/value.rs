@@ -99,40 +99,86 @@ impl Valid {
     }
 }
 
-/// Why a value is refused, as a phrase that follows the key's name.
-pub type Fault = String;
+/// Why a value is refused: a phrase that follows the key's name.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Fault {
+    /// Neither true nor false.
+    #[error("must be true or false, not {0:?}")]
+    NotBoolean(String),
+    /// Not a number of its kind.
+    #[error("must be a {}, not {value:?}", if *.kind == Kind::Double { "number" } else { "whole number" })]
+    NotNumber {
+        /// The value.
+        value: String,
+        /// What it should be.
+        kind: Kind,
+    },
+    /// Too small.
+    #[error("must be at least {min}, not {value}")]
+    TooSmall {
+        /// The value.
+        value: String,
+        /// The least.
+        min: f64,
+    },
+    /// Too large.
+    #[error("must be at most {max}, not {value}")]
+    TooLarge {
+        /// The value.
+        value: String,
+        /// The most.
+        max: f64,
+    },
+    /// None of the choices.
+    #[error("must be one of {}, not {value:?}", choices.join(", "))]
+    NotAChoice {
+        /// The value.
+        value: String,
+        /// The choices.
+        choices: Vec<&'static str>,
+    },
+}
+
+impl Fault {
+    /// As Kafka's clients are used to read it, behind "Invalid value … for configuration …: ".
+    pub fn in_kafkas_words(&self) -> String {
+        match self {
+            Self::NotBoolean(_) => "Expected value to be either true or false".to_owned(),
+            Self::NotNumber { kind, .. } => format!("Not a number of type {}", kind.name().to_uppercase()),
+            Self::TooSmall { min, .. } => format!("Value must be at least {min}"),
+            Self::TooLarge { max, .. } => format!("Value must be no more than {max}"),
+            Self::NotAChoice { choices, .. } => format!("String must be one of: {}", choices.join(", ")),
+        }
+    }
+}
 
 /// Checks `value` against its key.
 pub fn check(key: &Key, value: &str) -> Result<(), Fault> {
     let number = match key.kind {
         Kind::Boolean => {
             let known = value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false");
-            return known.then_some(()).ok_or_else(|| format!("must be true or false, not {value:?}"));
+            return known.then_some(()).ok_or_else(|| Fault::NotBoolean(value.to_owned()));
         }
-        Kind::Short => integer(value, i64::from(i16::MIN), i64::from(i16::MAX))?,
-        Kind::Int => integer(value, i64::from(i32::MIN), i64::from(i32::MAX))?,
-        Kind::Long => integer(value, i64::MIN, i64::MAX)?,
-        Kind::Double => value.parse().map_err(|_| format!("must be a number, not {value:?}"))?,
+        Kind::Short => value.trim().parse::<i16>().ok().map(f64::from),
+        Kind::Int => value.trim().parse::<i32>().ok().map(f64::from),
+        Kind::Long => value.trim().parse::<i64>().ok().map(|number| number as f64),
+        Kind::Double => value.trim().parse().ok(),
         Kind::Text | Kind::Class | Kind::Password => return check_choice(key, &[value.trim()]),
         Kind::List => {
             return check_choice(key, &value.split(',').map(str::trim).collect::<Vec<_>>());
         }
     };
-    match key.valid {
-        Valid::Range { min, max, or } if !(min..=max).contains(&number) && or != Some(number) => {
-            let max = if max == f64::MAX { String::new() } else { format!(" and at most {max}") };
-            Err(format!("must be at least {min}{max}, not {value}"))
+    let value = value.to_owned();
+    match (number, &key.valid) {
+        (None, _) => Err(Fault::NotNumber { value, kind: key.kind }),
+        (Some(number), Valid::Range { or, .. }) if *or == Some(number) => Ok(()),
+        (Some(number), Valid::Range { min, .. }) if number < *min => {
+            Err(Fault::TooSmall { value, min: *min })
+        }
+        (Some(number), Valid::Range { max, .. }) if number > *max => {
+            Err(Fault::TooLarge { value, max: *max })
         }
         _ => Ok(()),
-    }
-}
-
-fn integer(value: &str, min: i64, max: i64) -> Result<f64, Fault> {
-    let number: i64 = value.trim().parse().map_err(|_| format!("must be a whole number, not {value:?}"))?;
-    if (min..=max).contains(&number) {
-        Ok(number as f64)
-    } else {
-        Err(format!("{value} does not fit its type"))
     }
 }
 
@@ -140,7 +186,7 @@ fn check_choice(key: &Key, values: &[&str]) -> Result<(), Fault> {
     let Valid::OneOf(choices) = &key.valid else { return Ok(()) };
     let wrong = values.iter().find(|value| !value.is_empty() && !choices.contains(value));
     match wrong {
-        Some(wrong) => Err(format!("must be one of {}, not {wrong:?}", choices.join(", "))),
+        Some(wrong) => Err(Fault::NotAChoice { value: (*wrong).to_owned(), choices: choices.clone() }),
         None => Ok(()),
     }
 }

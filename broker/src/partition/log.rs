@@ -46,8 +46,8 @@ pub struct Appended {
     pub end: Offset,
     /// First offset of the log.
     pub log_start: Offset,
-    /// The batch was there already.
-    pub duplicate: bool,
+    /// The max timestamp of the batch that was there already, if this one repeats it.
+    pub duplicate_of: Option<i64>,
 }
 
 /// Why a batch was not appended.
@@ -123,7 +123,7 @@ impl Log {
                 base_offset: first.base_offset(),
                 end: first.last_offset.plus(1),
                 log_start: inner.start,
-                duplicate: true,
+                duplicate_of: Some(first.timestamp),
             });
         }
         let base_offset = inner.state.end;
@@ -133,7 +133,7 @@ impl Log {
         inner.state.apply(&batch.entry());
         cache.append(self.id, batch.clone());
         wal.append(self.id, batch);
-        Ok(Appended { base_offset, end: inner.state.end, log_start: inner.start, duplicate: false })
+        Ok(Appended { base_offset, end: inner.state.end, log_start: inner.start, duplicate_of: None })
     }
 
     /// Everything below `end` is durable: moves the high watermark, answers producers, wakes fetches.
@@ -208,7 +208,8 @@ impl Log {
         inner.fetches.push(Arc::downgrade(waiter));
     }
 
-    /// The offset where `epoch` ends, and the largest epoch at or below it, as OffsetForLeaderEpoch answers (KIP-101).
+    /// The offset where `epoch` ends, and the largest epoch at or below it, as OffsetForLeaderEpoch answers (KIP-101). None
+    /// of an epoch to come. One before the first that is known ends where that begins.
     pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         let inner = self.inner.lock();
         let epochs = &inner.state.leader_epochs;
@@ -216,9 +217,9 @@ impl Log {
             return Some((epoch, inner.state.end));
         }
         let after = epochs.partition_point(|(known, _)| *known <= epoch);
-        let (found, _) = epochs.get(after.checked_sub(1)?)?;
-        let end = epochs.get(after).map_or(inner.state.end, |(_, start)| *start);
-        Some((*found, end.max(inner.start)))
+        let (_, end) = epochs.get(after).filter(|_| epoch.0 >= 0)?;
+        let found = after.checked_sub(1).map_or(epoch, |at| epochs[at].0);
+        Some((found, (*end).max(inner.start)))
     }
 
     /// The epoch that wrote the record at `offset`.
