@@ -74,7 +74,7 @@ pub struct Budgets {
     pub produce: Budget,
     /// All other requests, while they are decoded and handled.
     pub requests: Budget,
-    /// Those of them that have arrived in part.
+    /// Those of them that are on their way in, until they are charged to `requests`.
     pub receiving: Budget,
     /// Responses that wait for their client.
     pub responses: Budget,

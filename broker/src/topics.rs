@@ -5,7 +5,10 @@ use crate::{
     settings::TopicSettings,
 };
 use parking_lot::RwLock;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use thalweg_metadata::{IndexError, Metadata, MetadataError, ObjectIndex, OwnerRecord, TopicRecord};
 use thalweg_segment::{Incarnation, LogId, LogState, Offset};
 use thalweg_wal::Wal;
@@ -72,7 +75,10 @@ impl Topics {
     ) -> Result<Self, IndexError> {
         let records = metadata.topics().await?;
         let starts = metadata.log_starts().await?;
-        let ids: Vec<LogId> = records.iter().flat_map(TopicRecord::log_ids).collect();
+        let ids: BTreeSet<LogId> = records.iter().flat_map(TopicRecord::log_ids).collect();
+        // What the index holds of deleted topics is garbage.
+        index.retain(|id| ids.contains(&id));
+        let ids: Vec<LogId> = ids.into_iter().collect();
         let states: BTreeMap<LogId, LogState> = index.states(&ids).await?.into_iter().collect();
         let topics = Self {
             metadata,

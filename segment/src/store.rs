@@ -30,7 +30,7 @@ pub use sweep::sweep_staged;
 
 use bytes::{Bytes, BytesMut};
 use counted::{Counted, Meter, within};
-use error::{Fault, is_unsatisfiable_range};
+use error::{Fault, may_be_of_empty_object};
 use futures::{StreamExt, TryStreamExt, stream};
 use metrics::Metrics;
 use object_store::{
@@ -286,8 +286,7 @@ async fn read(client: &Counted, path: &Path, range: Option<GetRange>) -> object_
     }
     match client.get_opts(path, GetOptions::new().with_range(range)).await {
         Ok(answer) => collect(answer).await,
-        // The last bytes of an object of none: a range that S3 refuses.
-        Err(error) if suffix && is_unsatisfiable_range(&error) => match read_nothing(client, path).await? {
+        Err(error) if suffix && may_be_of_empty_object(&error) => match read_nothing(client, path).await? {
             empty @ Read { size: 0, .. } => Ok(empty),
             _ => Err(error),
         },

@@ -184,7 +184,8 @@ impl Handlers {
         let (header, body) =
             thalweg_protocol::decode_header(&frame.bytes).map_err(|error| error.to_string())?;
         let body = frame.bytes.slice(body..);
-        let decoded = self.charge_decoding(&header, &body).await?;
+        let arrived = if frame.class == Class::Produce { 0 } else { frame.bytes.len() };
+        let decoded = self.charge_handling(&header, &body, arrived).await?;
         let request = thalweg_protocol::decode_body(&header, body).map_err(|error| error.to_string())?;
         let client_id = Some(&header.client_id).filter(|id| !id.is_empty());
         let context = RequestContext {
@@ -193,16 +194,25 @@ impl Handlers {
             client_id: client_id.map(|id| id.as_str().into()),
             client: peer.address,
         };
-        let later = self.handle(context, &header, request, frame.charge).await;
         if frame.class == Class::Produce {
+            let later = self.handle(context, &header, request, frame.charge).await;
             // What is left of it waits for its PUT, which must not take memory from requests that wait for none.
+            drop(decoded);
             return Ok((header, later));
         }
-        Ok((header, Box::pin(async move { (later.await, decoded).0 })))
+        drop(frame.charge);
+        let later = self.handle(context, &header, request, decoded).await;
+        Ok((header, later))
     }
 
-    /// Charges what the decoded request will take beyond its bytes.
-    async fn charge_decoding(&self, header: &RequestHeader, body: &Bytes) -> Result<Charge, String> {
+    /// Charges what the decoded request will take, and the `arrived` bytes that it came as: in one piece, so that no request
+    /// holds a part of the budget while it waits for the rest.
+    async fn charge_handling(
+        &self,
+        header: &RequestHeader,
+        body: &Bytes,
+        arrived: usize,
+    ) -> Result<Charge, String> {
         let bytes = header.measure(body).map_err(|error| error.to_string())?;
         let budget = &self.broker.budgets.requests;
         if bytes > budget.capacity() {
@@ -210,7 +220,7 @@ impl Handlers {
                 "a request that takes {bytes} bytes to decode, more than requests may take in all"
             ));
         }
-        Ok(budget.charge(bytes).await)
+        Ok(budget.charge(bytes.saturating_add(arrived)).await)
     }
 }
 

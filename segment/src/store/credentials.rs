@@ -218,17 +218,20 @@ mod tests {
         }
     }
 
+    /// The error of all loads, while there is one.
+    type Failing = Arc<Mutex<Option<fn() -> CredentialsError>>>;
+
     struct Fixture {
         clock: At,
         loads: Arc<AtomicUsize>,
-        failing: Arc<Mutex<Option<fn() -> CredentialsError>>>,
+        failing: Failing,
         credentials: ChainCredentials,
     }
 
     /// Every load takes a second and brings credentials, named by its number, that live an hour.
     fn fixture() -> Fixture {
         let (clock, loads) = (At::default(), Arc::new(AtomicUsize::new(0)));
-        let failing: Arc<Mutex<Option<fn() -> CredentialsError>>> = Arc::default();
+        let failing = Failing::default();
         let source: Source = {
             let (clock, loads, failing) = (clock.clone(), loads.clone(), failing.clone());
             Arc::new(move || {

@@ -228,9 +228,13 @@ fn one_line(error: &(dyn StdError + Send + Sync + 'static)) -> String {
     words.join(" ").chars().take(MAX_CHARS).collect()
 }
 
-/// The store answered that the range lies outside the object (S3 says so of every range of an empty one).
-pub(super) fn is_unsatisfiable_range(error: &Error) -> bool {
-    matches!(error, Error::Generic { source, .. } if status(source.as_ref()) == Some(416))
+/// How stores answer a request for the last bytes of an object of none: S3 with 416, MinIO with the range "bytes 0--1/0", others
+/// with the whole of it.
+pub(super) fn may_be_of_empty_object(error: &Error) -> bool {
+    let Error::Generic { source, .. } = error else { return false };
+    status(source.as_ref()) == Some(416)
+        || says(source.as_ref(), "CONTENT_RANGE header")
+        || says(source.as_ref(), "non-partial response")
 }
 
 fn says(error: &(dyn StdError + 'static), text: &str) -> bool {

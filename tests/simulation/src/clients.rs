@@ -155,19 +155,16 @@ impl Clients {
 
     async fn read(&self, log: LogId) {
         let mut from = Offset(0);
-        let mut last: Option<(LeaderEpoch, Offset)> = None;
         while !self.stopped() {
             sleep(self.world.millis(5, 1500)).await;
             if self.world.one_in(20) {
                 from = Offset(0);
             }
             let Some(server) = self.cluster.pick() else { continue };
-            let Some((epoch, Ok(fetched))) = self.cluster.fetch(&server, log, from).await else {
-                continue;
-            };
-            let before = last.filter(|(then, _)| *then == epoch).map(|(_, offset)| offset);
+            let Some(epoch) = server.broker().map(|broker| broker.leader_epoch()) else { continue };
+            let before = self.history.highest(log, epoch);
+            let Some(Ok(fetched)) = self.cluster.fetch(&server, log, from).await else { continue };
             self.history.high_watermark(log, epoch, fetched.high_watermark, before);
-            last = Some((epoch, fetched.high_watermark));
             self.history.fetched(log, &fetched.batches);
             from = fetched.batches.last().map_or(from, Batch::end_offset);
         }
@@ -180,7 +177,7 @@ impl Clients {
         while tokio::time::Instant::now() < deadline {
             let from = content.last().map_or(Offset(0), Batch::end_offset);
             let server = self.cluster.newest()?;
-            let Some((_, Ok(fetched))) = self.cluster.fetch(&server, log, from).await else {
+            let Some(Ok(fetched)) = self.cluster.fetch(&server, log, from).await else {
                 sleep(Duration::from_millis(200)).await;
                 continue;
             };

@@ -14,7 +14,7 @@ use object_store::memory::InMemory;
 use parking_lot::Mutex;
 use std::{future::Future, sync::Arc, time::Duration};
 use thalweg_metadata::MemoryKv;
-use thalweg_segment::{Batch, BrokerId, LeaderEpoch, LogId, Offset};
+use thalweg_segment::{Batch, BrokerId, LogId, Offset};
 use thalweg_wal::WalConfig;
 use tokio::{
     sync::oneshot,
@@ -196,19 +196,12 @@ impl Cluster {
         received
     }
 
-    /// Reads from `server`; the leader epoch of the answer and the answer, none where there was no answer in time.
-    pub async fn fetch(
-        &self,
-        server: &Server,
-        log: LogId,
-        from: Offset,
-    ) -> Option<(LeaderEpoch, Result<Fetched, Refusal>)> {
+    /// Reads from `server`; none where there was no answer in time.
+    pub async fn fetch(&self, server: &Server, log: LogId, from: Offset) -> Option<Result<Fetched, Refusal>> {
         sleep(self.0.world.millis(0, 3)).await;
         let broker = server.broker()?;
-        let epoch = broker.leader_epoch();
         let answer = call(&server.node, async move { broker.fetch(log, from).await });
-        let answer = timeout(Duration::from_secs(30), answer).await.ok()?.ok()?;
-        Some((epoch, answer))
+        timeout(Duration::from_secs(30), answer).await.ok()?.ok()
     }
 
     /// Has the broker on `server` end in good order; true where it did in time.

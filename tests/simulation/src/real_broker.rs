@@ -67,7 +67,9 @@ async fn create_topic(broker: &Core, logs: &[LogId]) -> Result<(), StartError> {
         match broker.topics.create(TOPIC, partitions, Default::default()).await {
             // Another broker may have been faster; then this one does not know the topic, and starts again.
             Ok(_) => {}
-            Err(MetadataError::TopicExists { name }) => return Err(StartError::Again(format!("{name} exists"))),
+            Err(MetadataError::TopicExists { name }) => {
+                return Err(StartError::Again(format!("{name} exists")));
+            }
             Err(error) => return Err(of_metadata(error)),
         }
     }
@@ -89,8 +91,12 @@ impl RealBroker {
     }
 
     async fn ask(&self, api_version: i16, request: Request) -> Answer {
-        let header =
-            RequestHeader { api_key: request.api_key(), api_version, correlation_id: 0, client_id: String::new() };
+        let header = RequestHeader {
+            api_key: request.api_key(),
+            api_version,
+            correlation_id: 0,
+            client_id: String::new(),
+        };
         let context = RequestContext {
             principal: Principal::anonymous(),
             listener: "PLAINTEXT".into(),
@@ -126,7 +132,8 @@ impl Broker for RealBroker {
         // As clients send them.
         batch.place(Offset(0), LeaderEpoch(-1));
         let records = Bytes::from([&batch.head()[..], batch.records()].concat());
-        let data = PartitionProduceData::default().with_index(self.partition(log)).with_records(Some(records));
+        let data =
+            PartitionProduceData::default().with_index(self.partition(log)).with_records(Some(records));
         let name = TopicName(StrBytes::from_static_str(TOPIC));
         let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
         let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(PRODUCE_TIMEOUT_MS);
