@@ -71,7 +71,12 @@ impl Handlers {
         context: &RequestContext,
         request: IncrementalAlterConfigsRequest,
     ) -> IncrementalAlterConfigsResponse {
-        let times = times_named(request.resources.iter().map(|resource| (resource.resource_type, resource.resource_name.as_str())));
+        let times = times_named(
+            request
+                .resources
+                .iter()
+                .map(|resource| (resource.resource_type, resource.resource_name.as_str())),
+        );
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
@@ -85,7 +90,8 @@ impl Handlers {
             };
             let (code, message) = told(self.alter(context, alteration).await);
             let response = IncrementallyAltered::default().with_error_code(code).with_error_message(message);
-            responses.push(response.with_resource_type(kind).with_resource_name(resource.resource_name.clone()));
+            responses
+                .push(response.with_resource_type(kind).with_resource_name(resource.resource_name.clone()));
         }
         IncrementalAlterConfigsResponse::default().with_responses(responses)
     }
@@ -95,7 +101,12 @@ impl Handlers {
         context: &RequestContext,
         request: AlterConfigsRequest,
     ) -> AlterConfigsResponse {
-        let times = times_named(request.resources.iter().map(|resource| (resource.resource_type, resource.resource_name.as_str())));
+        let times = times_named(
+            request
+                .resources
+                .iter()
+                .map(|resource| (resource.resource_type, resource.resource_name.as_str())),
+        );
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
@@ -114,7 +125,8 @@ impl Handlers {
             };
             let (code, message) = told(self.alter(context, alteration).await);
             let response = Altered::default().with_error_code(code).with_error_message(message);
-            responses.push(response.with_resource_type(kind).with_resource_name(resource.resource_name.clone()));
+            responses
+                .push(response.with_resource_type(kind).with_resource_name(resource.resource_name.clone()));
         }
         AlterConfigsResponse::default().with_responses(responses)
     }
@@ -135,7 +147,10 @@ impl Handlers {
             }
             Target::Broker(id) => {
                 if !self.authorizer.allows(context, Operation::AlterConfigs, Resource::Cluster) {
-                    return Err(Refused(ErrorCode::ClusterAuthorizationFailed, "Authorization failed.".into()));
+                    return Err(Refused(
+                        ErrorCode::ClusterAuthorizationFailed,
+                        "Authorization failed.".into(),
+                    ));
                 }
                 self.alter_broker(id, &changes, replace, validate_only).await
             }
@@ -166,7 +181,8 @@ impl Handlers {
         replace: bool,
         validate_only: bool,
     ) -> Result<(), Refused> {
-        let unknown = || Refused(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
+        let unknown =
+            || Refused(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
         let topic = self.broker.topics.by_name(name).ok_or_else(unknown)?;
         let changed = |own: &Values| {
             let effective = |key: &str| {
@@ -178,13 +194,15 @@ impl Handlers {
         let values = changed(&topic.record.configs)?;
         check_topic(&self.config, &values).map_err(|fault| Refused(ErrorCode::InvalidConfig, fault))?;
         if !validate_only {
-            self.broker.topics.configure(&topic, |own| {
-                // Checked above; nobody else changes a topic between, other than to values checked as well.
-                if let Ok(values) = changed(own) {
-                    *own = values;
-                }
-            })
-            .await?;
+            self.broker
+                .topics
+                .configure(&topic, |own| {
+                    // Checked above; nobody else changes a topic between, other than to values checked as well.
+                    if let Ok(values) = changed(own) {
+                        *own = values;
+                    }
+                })
+                .await?;
         }
         Ok(())
     }
@@ -222,9 +240,14 @@ impl Handlers {
         let keys = self.config.keys();
         let update = |change: &Change| keys.get(change.name.as_str()).map(|key| key.update);
         if let Some(change) = changes.iter().find(|change| update(change).is_none()) {
-            return Err(Refused(ErrorCode::InvalidConfig, format!("Unknown broker config name: {}", change.name)));
+            return Err(Refused(
+                ErrorCode::InvalidConfig,
+                format!("Unknown broker config name: {}", change.name),
+            ));
         }
-        let of = |wanted: Update| changes.iter().filter(|change| update(change) == Some(wanted)).map(|c| c.name.as_str()).collect();
+        let of = |wanted: Update| {
+            changes.iter().filter(|change| update(change) == Some(wanted)).map(|c| c.name.as_str()).collect()
+        };
         let invalid = |message: String| Err(Refused(ErrorCode::InvalidRequest, message));
         let (fixed, of_one): (Vec<&str>, Vec<&str>) = (of(Update::ReadOnly), of(Update::PerBroker));
         if !fixed.is_empty() {
@@ -236,7 +259,10 @@ impl Handlers {
         }
         for (name, value) in values {
             if let Some(Err(fault)) = keys.get(name.as_str()).map(|key| check(key, value)) {
-                return invalid(format!("Invalid value {value} for configuration {name}: {}", fault.in_kafkas_words()));
+                return invalid(format!(
+                    "Invalid value {value} for configuration {name}: {}",
+                    fault.in_kafkas_words()
+                ));
             }
         }
         Ok(())
@@ -256,7 +282,9 @@ fn told(outcome: Result<(), Refused>) -> (i16, Option<StrBytes>) {
     }
 }
 
-fn incremental_change(config: &incremental_alter_configs_request::AlterableConfig) -> Result<Change, Refused> {
+fn incremental_change(
+    config: &incremental_alter_configs_request::AlterableConfig,
+) -> Result<Change, Refused> {
     let operator = match config.config_operation {
         0 => Operator::Set,
         1 => Operator::Delete,
@@ -264,7 +292,11 @@ fn incremental_change(config: &incremental_alter_configs_request::AlterableConfi
         3 => Operator::Subtract,
         other => return Err(Refused(ErrorCode::InvalidRequest, format!("Unknown operation {other}"))),
     };
-    Ok(Change { name: config.name.to_string(), operator, value: config.value.as_ref().map(ToString::to_string) })
+    Ok(Change {
+        name: config.name.to_string(),
+        operator,
+        value: config.value.as_ref().map(ToString::to_string),
+    })
 }
 
 /// Each key once, and a value for each.
@@ -273,11 +305,15 @@ fn check_changes(changes: &[Change]) -> Result<(), Refused> {
     if names.len() < changes.len() {
         return Err(Refused(ErrorCode::InvalidRequest, "Error due to duplicate config keys".into()));
     }
-    let missing = changes.iter().filter(|change| change.operator != Operator::Delete && change.value.is_none());
+    let missing =
+        changes.iter().filter(|change| change.operator != Operator::Delete && change.value.is_none());
     let missing: Vec<&str> = missing.map(|change| change.name.as_str()).collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(Refused(ErrorCode::InvalidRequest, format!("Null value not supported for : {}", missing.join(", ")))),
+        false => Err(Refused(
+            ErrorCode::InvalidRequest,
+            format!("Null value not supported for : {}", missing.join(", ")),
+        )),
     }
 }
 

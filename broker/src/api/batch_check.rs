@@ -3,8 +3,8 @@
 use crate::settings::{TargetCompression, TimestampType, TopicSettings};
 use bytes::Bytes;
 use thalweg_protocol::{
-    BatchFacts, BrokenRule, Compression, CompressionError, ErrorCode, Rejection, Rules, ValidationError, compress, decompress, renumber,
-    validate_batch, validate_records,
+    BatchFacts, BrokenRule, Compression, CompressionError, ErrorCode, Rejection, Rules, ValidationError,
+    compress, decompress, renumber, validate_batch, validate_records,
 };
 use thalweg_runtime::Runtime;
 use thalweg_segment::{Attributes, Batch, BatchError, HEADER_LEN};
@@ -57,7 +57,10 @@ impl From<BatchError> for Refusal {
             // What an old client sends, and what is no batch at all.
             BatchError::BadMagic(0 | 1) => ErrorCode::InvalidRecord,
             BatchError::BadMagic(magic) => {
-                return Self::new(ErrorCode::CorruptMessage, &format!("Invalid magic found in record: {magic}"));
+                return Self::new(
+                    ErrorCode::CorruptMessage,
+                    &format!("Invalid magic found in record: {magic}"),
+                );
             }
             // Kafka takes a batch that is cut off for none.
             BatchError::Truncated { .. } | BatchError::BadOffsets { .. } => ErrorCode::InvalidRecord,
@@ -89,7 +92,8 @@ fn single_batch(version: i16, mut records: Bytes) -> Result<Batch, Refusal> {
     }
     let batch = Batch::split_from(&mut records)?;
     if codec_of(&batch)? == Compression::Zstd && version < ZSTD {
-        let message = format!("Produce requests with version {version} are not allowed to use ZStandard compression");
+        let message =
+            format!("Produce requests with version {version} are not allowed to use ZStandard compression");
         return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, &message));
     }
     match Batch::split_from(&mut records) {
@@ -141,7 +145,10 @@ fn check_size(size: usize, settings: &TopicSettings) -> Result<(), Refusal> {
         return Ok(());
     }
     let max = settings.max_message_bytes;
-    Err(Refusal::new(ErrorCode::MessageTooLarge, &format!("a batch of {size} bytes exceeds the maximum of {max}")))
+    Err(Refusal::new(
+        ErrorCode::MessageTooLarge,
+        &format!("a batch of {size} bytes exceeds the maximum of {max}"),
+    ))
 }
 
 fn check_header(batch: &Batch) -> Result<(), Refusal> {
@@ -175,7 +182,8 @@ fn facts(batch: &Batch) -> BatchFacts {
 /// Whether the records of a compressed batch must be seen: they stay opaque unless the topic's settings need them.
 fn needs_decompression(batch: &Batch, settings: &TopicSettings, now: i64) -> bool {
     let compressed = batch.attributes() & Attributes::COMPRESSION != 0;
-    compressed && (settings.compact || timestamps_in_doubt(batch, settings, now)) || recompressed(batch, settings).is_some()
+    compressed && (settings.compact || timestamps_in_doubt(batch, settings, now))
+        || recompressed(batch, settings).is_some()
 }
 
 /// Whether the header alone shows that all timestamps are within the topic's bounds.
@@ -201,7 +209,8 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
     if codec != Compression::None && !needs_decompression(&batch, settings, now) {
         return Ok(batch);
     }
-    let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))?;
+    let plain =
+        decompress(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))?;
     let rules = Rules {
         now_ms: now,
         create_time: settings.timestamp_type == TimestampType::CreateTime,
@@ -215,7 +224,9 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
         let (codec, level) = target.unwrap_or((codec, None));
         let plain = match found.consecutive {
             true => plain,
-            false => renumber(&plain, batch.record_count()).map_err(|error| Refusal::invalid(error.to_string()))?.into(),
+            false => renumber(&plain, batch.record_count())
+                .map_err(|error| Refusal::invalid(error.to_string()))?
+                .into(),
         };
         batch = recompress(&batch, codec, level, &plain)?;
     }
@@ -228,7 +239,12 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
 /// A batch may not unpack to more than this: a few kilobytes can claim gigabytes.
 pub(super) const DECOMPRESSED_MAX: usize = 256 * 1024 * 1024;
 
-fn recompress(batch: &Batch, codec: Compression, level: Option<i32>, plain: &Bytes) -> Result<Batch, Refusal> {
+fn recompress(
+    batch: &Batch,
+    codec: Compression,
+    level: Option<i32>,
+    plain: &Bytes,
+) -> Result<Batch, Refusal> {
     let records = compress(codec, level, plain).map_err(|error| Refusal::from(&error))?;
     let attributes = batch.attributes() & !Attributes::COMPRESSION | codec.bits();
     Ok(Batch::assemble(head_with(batch, attributes), records))

@@ -21,13 +21,15 @@ impl Handlers {
         for topic in request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
-                let result = DeleteRecordsPartitionResult::default().with_partition_index(partition.partition_index);
+                let result =
+                    DeleteRecordsPartitionResult::default().with_partition_index(partition.partition_index);
                 partitions.push(match self.raise_start(context, &topic.name, partition).await {
                     Ok(start) => result.with_low_watermark(start.0),
                     Err(code) => result.with_low_watermark(-1).with_error_code(code.code()),
                 });
             }
-            topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+            topics
+                .push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
         }
         DeleteRecordsResponse::default().with_topics(topics)
     }

@@ -17,7 +17,9 @@ impl Handlers {
         request: &DescribeClusterRequest,
     ) -> DescribeClusterResponse {
         let response = DescribeClusterResponse::default()
-            .with_cluster_authorized_operations(self.cluster_operations(context, request.include_cluster_authorized_operations))
+            .with_cluster_authorized_operations(
+                self.cluster_operations(context, request.include_cluster_authorized_operations),
+            )
             .with_endpoint_type(BROKERS)
             .with_controller_id((-1).into());
         if request.endpoint_type != BROKERS {

@@ -14,7 +14,9 @@ use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_segment::BrokerId;
 
 use describe_configs_request::DescribeConfigsResource as Wanted;
-use describe_configs_response::{DescribeConfigsResourceResult as Described, DescribeConfigsResult, DescribeConfigsSynonym as Synonym};
+use describe_configs_response::{
+    DescribeConfigsResourceResult as Described, DescribeConfigsResult, DescribeConfigsSynonym as Synonym,
+};
 
 /// Kafka's numbers of where a value comes from.
 const TOPIC_CONFIG: i8 = 1;
@@ -53,7 +55,11 @@ impl Handlers {
         DescribeConfigsResponse::default().with_results(results.collect())
     }
 
-    fn describe_resource(&self, context: &RequestContext, wanted: &Wanted) -> Result<Vec<Described>, Refused> {
+    fn describe_resource(
+        &self,
+        context: &RequestContext,
+        wanted: &Wanted,
+    ) -> Result<Vec<Described>, Refused> {
         // None and an empty list both mean all of them.
         let keys = wanted.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
         let keys: Option<BTreeSet<&str>> = keys.map(|keys| keys.iter().map(StrBytes::as_str).collect());
@@ -67,7 +73,10 @@ impl Handlers {
             }
             Target::Broker(id) => {
                 if !self.authorizer.allows(context, Operation::DescribeConfigs, Resource::Cluster) {
-                    return Err(Refused(ErrorCode::ClusterAuthorizationFailed, "Authorization failed.".into()));
+                    return Err(Refused(
+                        ErrorCode::ClusterAuthorizationFailed,
+                        "Authorization failed.".into(),
+                    ));
                 }
                 Ok(self.describe_broker_configs(id, asked))
             }
@@ -89,7 +98,11 @@ impl Handlers {
         }
     }
 
-    fn describe_topic_configs(&self, name: &str, asked: impl Fn(&Key) -> bool) -> Result<Vec<Described>, Refused> {
+    fn describe_topic_configs(
+        &self,
+        name: &str,
+        asked: impl Fn(&Key) -> bool,
+    ) -> Result<Vec<Described>, Refused> {
         thalweg_protocol::validate_topic_name(name)
             .map_err(|error| Refused(ErrorCode::InvalidTopicException, error.to_string()))?;
         let unknown = || Refused(ErrorCode::UnknownTopicOrPartition, String::new());
@@ -132,7 +145,8 @@ impl Handlers {
     fn broker_synonyms(&self, key: &Key) -> Vec<Synonym> {
         let resolved = self.resolved.read();
         let dynamic = resolved.broker.get(key.name).map(|value| synonym(key.name, value, DYNAMIC_BROKER));
-        let cluster = resolved.cluster.get(key.name).map(|value| synonym(key.name, value, DYNAMIC_DEFAULT_BROKER));
+        let cluster =
+            resolved.cluster.get(key.name).map(|value| synonym(key.name, value, DYNAMIC_DEFAULT_BROKER));
         let given = self.config.given(key.name).map(|given| synonym(key.name, &given.value, STATIC_BROKER));
         let default = Some(synonym(key.name, key.default, DEFAULT)).filter(|_| !key.default.is_empty());
         [dynamic, cluster, given, default].into_iter().flatten().collect()

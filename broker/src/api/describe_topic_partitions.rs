@@ -10,7 +10,8 @@ use thalweg_protocol::{ErrorCode, messages::*};
 
 use describe_topic_partitions_request::TopicRequest;
 use describe_topic_partitions_response::{
-    Cursor, DescribeTopicPartitionsResponsePartition as Partition, DescribeTopicPartitionsResponseTopic as Described,
+    Cursor, DescribeTopicPartitionsResponsePartition as Partition,
+    DescribeTopicPartitionsResponseTopic as Described,
 };
 
 impl Handlers {
@@ -32,14 +33,16 @@ impl Handlers {
         for name in self.names(request.topics, cursor.as_ref().map(|(name, _)| name.as_str())) {
             let from = cursor.as_ref().filter(|(at, _)| *at == name).map_or(0, |(_, partition)| *partition);
             if left == 0 {
-                response.next_cursor = Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(from));
+                response.next_cursor =
+                    Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(from));
                 break;
             }
             let (described, next) = self.describe_page(context, &name, from, left);
             left = left.saturating_sub(described.partitions.len());
             response.topics.push(described);
             if let Some(next) = next {
-                response.next_cursor = Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(next));
+                response.next_cursor =
+                    Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(next));
                 break;
             }
         }
@@ -47,11 +50,7 @@ impl Handlers {
     }
 
     /// The names asked for (or all), from the cursor's on, in order.
-    fn names(
-        &self,
-        asked: Vec<TopicRequest>,
-        from: Option<&str>,
-    ) -> BTreeSet<String> {
+    fn names(&self, asked: Vec<TopicRequest>, from: Option<&str>) -> BTreeSet<String> {
         let mut names: BTreeSet<String> = match asked.is_empty() {
             true => self.broker.topics.all().iter().map(|topic| topic.name().to_owned()).collect(),
             false => asked.into_iter().map(|topic| topic.name.to_string()).collect(),
@@ -60,7 +59,13 @@ impl Handlers {
         names
     }
 
-    fn describe_page(&self, context: &RequestContext, name: &str, from: i32, most: usize) -> (Described, Option<i32>) {
+    fn describe_page(
+        &self,
+        context: &RequestContext,
+        name: &str,
+        from: i32,
+        most: usize,
+    ) -> (Described, Option<i32>) {
         let described = Described::default()
             .with_name(Some(topic_name(name)))
             .with_is_internal(is_internal(name))
@@ -108,7 +113,8 @@ fn fits((topic, partition): &(String, i32), asked: &[TopicRequest]) -> bool {
 /// As Kafka answers a request that can't be: every topic bears the error.
 fn refused(asked: Vec<TopicRequest>) -> DescribeTopicPartitionsResponse {
     let topics = asked.into_iter().map(|wanted| {
-        let topic = Described::default().with_name(Some(wanted.name)).with_topic_authorized_operations(UNKNOWN);
+        let topic =
+            Described::default().with_name(Some(wanted.name)).with_topic_authorized_operations(UNKNOWN);
         topic.with_error_code(ErrorCode::InvalidRequest.code())
     });
     DescribeTopicPartitionsResponse::default().with_topics(topics.collect()).with_next_cursor(None)

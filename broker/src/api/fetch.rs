@@ -38,7 +38,12 @@ struct Round {
 }
 
 impl Handlers {
-    pub(super) async fn fetch(&self, context: &RequestContext, version: i16, request: FetchRequest) -> Answer {
+    pub(super) async fn fetch(
+        &self,
+        context: &RequestContext,
+        version: i16,
+        request: FetchRequest,
+    ) -> Answer {
         let demand = self.demand(version, &request);
         let by_ids = version >= TOPIC_IDS;
         let session = if version >= SESSIONS { (request.session_id, request.session_epoch) } else { (0, -1) };
@@ -94,12 +99,14 @@ impl Handlers {
         let mut last: Option<(String, Uuid, Result<Arc<Topic>, ErrorCode>)> = None;
         let mut targets = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            let same = last.as_ref().is_some_and(|(name, id, _)| *name == wanted.topic && *id == wanted.topic_id);
+            let same =
+                last.as_ref().is_some_and(|(name, id, _)| *name == wanted.topic && *id == wanted.topic_id);
             if !same {
                 let topic = self.fetch_topic(context, by_ids, wanted);
                 last = Some((wanted.topic.clone(), wanted.topic_id, topic));
             }
-            let topic = last.as_ref().map_or(Err(ErrorCode::UnknownServerError), |(_, _, topic)| topic.clone());
+            let topic =
+                last.as_ref().map_or(Err(ErrorCode::UnknownServerError), |(_, _, topic)| topic.clone());
             targets.push(topic.and_then(|topic| {
                 topic.log(wanted.partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)
             }));
@@ -200,7 +207,9 @@ impl Handlers {
         let slices = self.broker.read(log, wanted.offset, limit, max_bytes, at_least_one).await;
         let slices = slices.map_err(|error| read_error(log, &error))?;
         if slices.len > 0 {
-            let Some(charge) = self.charge_response(slices.len, at_least_one).await else { return Ok(partition) };
+            let Some(charge) = self.charge_response(slices.len, at_least_one).await else {
+                return Ok(partition);
+            };
             round.bytes += slices.len;
             round.held.push(charge);
             round.held.extend(slices.held);

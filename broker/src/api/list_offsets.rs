@@ -67,7 +67,8 @@ impl Handlers {
                     false => self.list_offset(context, version, &topic.name, wanted, committed_only).await,
                 });
             }
-            topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+            topics
+                .push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
         }
         ListOffsetsResponse::default().with_topics(topics)
     }
@@ -81,7 +82,9 @@ impl Handlers {
         committed_only: bool,
     ) -> ListOffsetsPartitionResponse {
         let unknown = wanted.timestamp < EARLIEST_PENDING_UPLOAD;
-        if unknown || SINCE.iter().any(|(timestamp, since)| wanted.timestamp == *timestamp && version < *since) {
+        if unknown
+            || SINCE.iter().any(|(timestamp, since)| wanted.timestamp == *timestamp && version < *since)
+        {
             return failed(wanted, ErrorCode::UnsupportedVersion);
         }
         let log = self.log_of(context, Operation::Describe, topic, wanted.partition_index);
@@ -91,7 +94,8 @@ impl Handlers {
         };
         match self.broker.offset_for(&log, wanted.timestamp, committed_only).await {
             Ok(found) => {
-                let response = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
+                let response =
+                    ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
                 match found {
                     Some(found) => {
                         let epoch = if version >= LEADER_EPOCHS { log.epoch_at(found.offset).0 } else { -1 };
@@ -119,7 +123,12 @@ fn failed(wanted: &ListOffsetsPartition, code: ErrorCode) -> ListOffsetsPartitio
 }
 
 impl Broker {
-    async fn offset_for(&self, log: &Log, timestamp: i64, committed_only: bool) -> Result<Option<Found>, IndexError> {
+    async fn offset_for(
+        &self,
+        log: &Log,
+        timestamp: i64,
+        committed_only: bool,
+    ) -> Result<Option<Found>, IndexError> {
         let view = log.view();
         let end = if committed_only { view.last_stable } else { view.high_watermark };
         Ok(match timestamp {
@@ -134,7 +143,13 @@ impl Broker {
     }
 
     /// The first record of `[start, end)` whose timestamp is at or after `timestamp`.
-    async fn first_at(&self, log: &Log, start: Offset, end: Offset, timestamp: i64) -> Result<Option<Found>, IndexError> {
+    async fn first_at(
+        &self,
+        log: &Log,
+        start: Offset,
+        end: Offset,
+        timestamp: i64,
+    ) -> Result<Option<Found>, IndexError> {
         let mut from = self.skip_extents(log, start, timestamp).await?;
         while from < end {
             let batches = self.batches(log, from, end).await?;
@@ -166,10 +181,16 @@ impl Broker {
     }
 
     /// The record with the highest timestamp; of several, the first.
-    async fn max_timestamp(&self, log: &Log, start: Offset, end: Offset) -> Result<Option<Found>, IndexError> {
+    async fn max_timestamp(
+        &self,
+        log: &Log,
+        start: Offset,
+        end: Offset,
+    ) -> Result<Option<Found>, IndexError> {
         let index = self.topics.index();
         let extents = index.extents(log.id());
-        let stored = extents.iter().filter(|extent| extent.end > start).map(|extent| extent.max_timestamp).max();
+        let stored =
+            extents.iter().filter(|extent| extent.end > start).map(|extent| extent.max_timestamp).max();
         let mut highest = stored;
         let mut from = index.committed_end(log.id()).max(start);
         while from < end {

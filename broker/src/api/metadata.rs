@@ -27,7 +27,8 @@ impl Handlers {
         let mut topics = Vec::new();
         if all {
             let visible = self.broker.topics.all();
-            let visible = visible.iter().filter(|topic| self.allows_topic(context, Operation::Describe, topic.name()));
+            let visible =
+                visible.iter().filter(|topic| self.allows_topic(context, Operation::Describe, topic.name()));
             topics.extend(visible.map(|topic| self.describe_topic(topic)));
         }
         let mut answered = BTreeSet::new();
@@ -55,12 +56,20 @@ impl Handlers {
             .with_cluster_id(Some(self.cluster_id()))
             .with_controller_id(broker)
             .with_topics(topics)
-            .with_cluster_authorized_operations(self.cluster_operations(context, request.include_cluster_authorized_operations))
+            .with_cluster_authorized_operations(
+                self.cluster_operations(context, request.include_cluster_authorized_operations),
+            )
     }
 
-    async fn metadata_by_name(&self, context: &RequestContext, name: TopicName, create: bool) -> MetadataResponseTopic {
+    async fn metadata_by_name(
+        &self,
+        context: &RequestContext,
+        name: TopicName,
+        create: bool,
+    ) -> MetadataResponseTopic {
         let failed = |code: ErrorCode| {
-            let topic = MetadataResponseTopic::default().with_name(Some(name.clone())).with_error_code(code.code());
+            let topic =
+                MetadataResponseTopic::default().with_name(Some(name.clone())).with_error_code(code.code());
             topic.with_is_internal(is_internal(&name)).with_topic_authorized_operations(UNKNOWN)
         };
         if !self.allows_topic(context, Operation::Describe, &name) {
@@ -111,7 +120,9 @@ impl Handlers {
         };
         match self.broker.topics.by_id(id) {
             None => failed(ErrorCode::UnknownTopicId),
-            Some(topic) if self.allows_topic(context, Operation::Describe, topic.name()) => self.describe_topic(&topic),
+            Some(topic) if self.allows_topic(context, Operation::Describe, topic.name()) => {
+                self.describe_topic(&topic)
+            }
             Some(_) => failed(ErrorCode::TopicAuthorizationFailed),
         }
     }

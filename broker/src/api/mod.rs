@@ -109,7 +109,9 @@ impl Handlers {
             Request::OffsetForLeaderEpoch(request) => self.offset_for_leader_epoch(context, request).into(),
             Request::DeleteRecords(request) => self.delete_records(context, request).await.into(),
             Request::DescribeCluster(request) => self.describe_cluster(context, &request).into(),
-            Request::DescribeTopicPartitions(request) => self.describe_topic_partitions(context, request).into(),
+            Request::DescribeTopicPartitions(request) => {
+                self.describe_topic_partitions(context, request).into()
+            }
             Request::DescribeConfigs(request) => self.describe_configs(context, request).into(),
             Request::AlterConfigs(request) => self.alter_configs(context, request).await.into(),
             Request::IncrementalAlterConfigs(request) => {
@@ -125,7 +127,10 @@ impl Handlers {
         if !header.is_served() {
             return response.with_error_code(ErrorCode::UnsupportedVersion.code());
         }
-        if version >= 3 && !(is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version)) {
+        if version >= 3
+            && !(is_software_name(&request.client_software_name)
+                && is_software_name(&request.client_software_version))
+        {
             return ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
         }
         response
@@ -134,10 +139,12 @@ impl Handlers {
     /// Until there are coordinators, says so in Kafka's way: a retriable error with a message.
     fn find_coordinator(&self, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
         let code = ErrorCode::CoordinatorNotAvailable.code();
-        let message = Some(StrBytes::from_static_str("Consumer groups and transactions are not supported yet"));
+        let message =
+            Some(StrBytes::from_static_str("Consumer groups and transactions are not supported yet"));
         let nobody = -1;
         if version < 4 {
-            let response = FindCoordinatorResponse::default().with_error_code(code).with_node_id(nobody.into());
+            let response =
+                FindCoordinatorResponse::default().with_error_code(code).with_node_id(nobody.into());
             return response.with_error_message(message).with_port(-1);
         }
         let coordinators = request.coordinator_keys.into_iter().map(|key| {
@@ -177,7 +184,8 @@ impl Service for Handlers {
 
 impl Handlers {
     async fn take_in(&self, peer: &Peer, frame: Frame) -> Result<(RequestHeader, Later), String> {
-        let (header, body) = thalweg_protocol::decode_header(&frame.bytes).map_err(|error| error.to_string())?;
+        let (header, body) =
+            thalweg_protocol::decode_header(&frame.bytes).map_err(|error| error.to_string())?;
         let body = frame.bytes.slice(body..);
         let decoded = self.charge_decoding(&header, &body).await?;
         let request = thalweg_protocol::decode_body(&header, body).map_err(|error| error.to_string())?;
@@ -201,7 +209,9 @@ impl Handlers {
         let bytes = header.measure(body).map_err(|error| error.to_string())?;
         let budget = &self.broker.budgets.requests;
         if bytes > budget.capacity() {
-            return Err(format!("a request that takes {bytes} bytes to decode, more than requests may take in all"));
+            return Err(format!(
+                "a request that takes {bytes} bytes to decode, more than requests may take in all"
+            ));
         }
         Ok(budget.charge(bytes).await)
     }

@@ -22,8 +22,14 @@ impl Handlers {
         OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
     }
 
-    fn end_of_epoch(&self, context: &RequestContext, topic: &str, wanted: &OffsetForLeaderPartition) -> Answered {
-        let answer = Answered::default().with_partition(wanted.partition).with_leader_epoch(-1).with_end_offset(-1);
+    fn end_of_epoch(
+        &self,
+        context: &RequestContext,
+        topic: &str,
+        wanted: &OffsetForLeaderPartition,
+    ) -> Answered {
+        let answer =
+            Answered::default().with_partition(wanted.partition).with_leader_epoch(-1).with_end_offset(-1);
         let log = self.log_of(context, Operation::Describe, topic, wanted.partition);
         match log.and_then(|log| check_epoch(&log, wanted.current_leader_epoch).map(|()| log)) {
             Err(code) => answer.with_error_code(code.code()),

@@ -150,7 +150,11 @@ impl Handlers {
         };
         topics
             .into_iter()
-            .map(|(name, id, checks)| TopicOutcome { name, id, partitions: checks.into_iter().map(append).collect() })
+            .map(|(name, id, checks)| TopicOutcome {
+                name,
+                id,
+                partitions: checks.into_iter().map(append).collect(),
+            })
             .collect()
     }
 
@@ -188,7 +192,9 @@ type Checks = (TopicName, uuid::Uuid, Vec<(i32, Result<Ready, Refusal>)>);
 async fn wait_for(index: i32, outcome: Outcome, deadline: Instant) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(index).with_log_append_time_ms(-1);
     let (log, at, append_time) = match outcome {
-        Outcome::Refused { refusal, log_start } => return refused(response, refusal).with_log_start_offset(log_start.0),
+        Outcome::Refused { refusal, log_start } => {
+            return refused(response, refusal).with_log_start_offset(log_start.0);
+        }
         Outcome::Appended { log, at, append_time } => (log, at, append_time),
     };
     match tokio::time::timeout_at(deadline, log.durable(at.end)).await {
@@ -222,7 +228,9 @@ fn unanswered(topics: Vec<TopicOutcome>) -> Later {
         for partition in topics.into_iter().flat_map(|topic| topic.partitions) {
             match partition.outcome {
                 Outcome::Refused { refusal, .. } => {
-                    close = close.or_else(|| Some(format!("a batch without acknowledgement was refused: {:?}", refusal.code)));
+                    close = close.or_else(|| {
+                        Some(format!("a batch without acknowledgement was refused: {:?}", refusal.code))
+                    });
                 }
                 // What comes next on this connection sees these records.
                 Outcome::Appended { log, at, .. } => drop(log.durable(at.end).await),

@@ -75,7 +75,8 @@ impl Handlers {
                 self.create_topic(context, &topic, request.validate_only).await
             };
             results.push(outcome.unwrap_or_else(|Refused(code, message)| {
-                let result = CreatableTopicResult::default().with_name(topic.name).with_error_code(code.code());
+                let result =
+                    CreatableTopicResult::default().with_name(topic.name).with_error_code(code.code());
                 let result = result.with_error_message(Some(message.into())).with_configs(Some(Vec::new()));
                 result.with_num_partitions(-1).with_replication_factor(-1)
             }));
@@ -209,7 +210,10 @@ impl Handlers {
             (Some(name), true) => topics.by_name(name),
             (None, false) => topics.by_id(id),
             (None, true) => {
-                return Err(Refused::new(ErrorCode::InvalidRequest, "Neither topic name nor id were specified."));
+                return Err(Refused::new(
+                    ErrorCode::InvalidRequest,
+                    "Neither topic name nor id were specified.",
+                ));
             }
         };
         let (missing, message) = match name.is_some() {
@@ -241,7 +245,9 @@ impl Handlers {
                 true => Err(Refused::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
                 false => self.grow_topic(context, wanted, request.validate_only).await,
             };
-            let mut result = CreatePartitionsTopicResult::default().with_name(wanted.name.clone()).with_error_message(None);
+            let mut result = CreatePartitionsTopicResult::default()
+                .with_name(wanted.name.clone())
+                .with_error_message(None);
             if let Err(Refused(code, message)) = outcome {
                 result = result.with_error_code(code.code()).with_error_message(Some(message.into()));
             }
@@ -265,10 +271,15 @@ impl Handlers {
         let have = topic.logs.len() as i64;
         let count = i64::from(wanted.count);
         if count == have {
-            return Err(Refused::new(ErrorCode::InvalidPartitions, format!("Topic already has {have} partition(s).")));
+            return Err(Refused::new(
+                ErrorCode::InvalidPartitions,
+                format!("Topic already has {have} partition(s)."),
+            ));
         }
         if count < have {
-            let message = format!("The topic {name} currently has {have} partition(s); {count} would not be an increase.");
+            let message = format!(
+                "The topic {name} currently has {have} partition(s); {count} would not be an increase."
+            );
             return Err(Refused::new(ErrorCode::InvalidPartitions, message));
         }
         let added = (count - have) as u64;
@@ -278,7 +289,10 @@ impl Handlers {
         if let Some(assignments) = &wanted.assignments
             && assignments.len() as u64 != added
         {
-            let message = format!("Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.", assignments.len());
+            let message = format!(
+                "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
+                assignments.len()
+            );
             return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
         }
         if wanted.assignments.iter().flatten().any(|assignment| assignment.broker_ids.is_empty()) {
@@ -308,9 +322,12 @@ fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
             _ => Ok(()),
         };
     }
-    for (name, given) in [("replication factor", i32::from(topic.replication_factor)), ("numPartitions", topic.num_partitions)] {
+    for (name, given) in
+        [("replication factor", i32::from(topic.replication_factor)), ("numPartitions", topic.num_partitions)]
+    {
         if given != -1 {
-            let message = format!("A manual partition assignment was specified, but {name} was not set to -1.");
+            let message =
+                format!("A manual partition assignment was specified, but {name} was not set to -1.");
             return Err(Refused::new(ErrorCode::InvalidRequest, message));
         }
     }
@@ -318,7 +335,10 @@ fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
     for assignment in &topic.assignments {
         let message = match (named.insert(assignment.partition_index, ()), assignment.broker_ids.is_empty()) {
             (Some(()), _) => {
-                format!("Found multiple manual partition assignments for partition {}", assignment.partition_index)
+                format!(
+                    "Found multiple manual partition assignments for partition {}",
+                    assignment.partition_index
+                )
             }
             (None, true) => EMPTY_ASSIGNMENT.to_owned(),
             (None, false) => continue,

@@ -19,7 +19,9 @@ impl ListenerSpec {
     /// Reads a comma-separated list of `NAME://HOST:PORT`.
     pub fn parse_list(key: &str, text: &str) -> Result<Vec<Self>, ConfigError> {
         let specs = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        let specs = specs.map(|item| Self::parse(item).ok_or_else(|| bad(key, &format!("has {item:?}, which is not NAME://HOST:PORT"))));
+        let specs = specs.map(|item| {
+            Self::parse(item).ok_or_else(|| bad(key, &format!("has {item:?}, which is not NAME://HOST:PORT")))
+        });
         let specs: Vec<Self> = specs.collect::<Result<_, _>>()?;
         let names: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         if names.len() < specs.len() {
@@ -38,7 +40,11 @@ impl ListenerSpec {
 }
 
 fn bad(name: &str, fault: &str) -> ConfigError {
-    ConfigError::BadValue { name: name.to_owned(), fault: fault.to_owned(), source_name: "listeners".to_owned() }
+    ConfigError::BadValue {
+        name: name.to_owned(),
+        fault: fault.to_owned(),
+        source_name: "listeners".to_owned(),
+    }
 }
 
 impl Config {
@@ -52,8 +58,18 @@ impl Config {
         for listener in &listeners {
             match protocols.get(&listener.name).map(String::as_str) {
                 Some("PLAINTEXT") => {}
-                Some(other) => return Err(bad("listeners", &format!("has {}, whose protocol {other} is not supported yet", listener.name))),
-                None => return Err(bad("listeners", &format!("has {}, which listener.security.protocol.map does not have", listener.name))),
+                Some(other) => {
+                    return Err(bad(
+                        "listeners",
+                        &format!("has {}, whose protocol {other} is not supported yet", listener.name),
+                    ));
+                }
+                None => {
+                    return Err(bad(
+                        "listeners",
+                        &format!("has {}, which listener.security.protocol.map does not have", listener.name),
+                    ));
+                }
             }
         }
         Ok(listeners)
@@ -80,7 +96,10 @@ impl Config {
                 return Err(bad(key, &format!("has {}, which is not among the listeners", spec.name)));
             }
             if spec.host.is_empty() || spec.host == "0.0.0.0" || spec.host == "::" {
-                return Err(bad(key, "must have a host that clients can reach, not one that stands for all interfaces"));
+                return Err(bad(
+                    key,
+                    "must have a host that clients can reach, not one that stands for all interfaces",
+                ));
             }
         }
         Ok(advertised)

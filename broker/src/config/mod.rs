@@ -67,8 +67,12 @@ pub struct Config {
 impl Config {
     /// Puts the sources together, later ones over earlier ones, and checks every value.
     pub fn load(sources: Vec<(Source, Vec<(String, String)>)>) -> Result<Self, ConfigError> {
-        let mut config =
-            Self { keys: broker_keys(), topic_keys: topic_keys(), given: BTreeMap::new(), warnings: Vec::new() };
+        let mut config = Self {
+            keys: broker_keys(),
+            topic_keys: topic_keys(),
+            given: BTreeMap::new(),
+            warnings: Vec::new(),
+        };
         for (source, pairs) in sources {
             for (name, value) in pairs {
                 config.give(&name, &value, &source)?;
@@ -91,7 +95,9 @@ impl Config {
         })?;
         let (name, acts) = (key.name, key.acts());
         if !acts {
-            self.warnings.push(format!("{name} has no effect: Thalweg keeps no records on disks of its own ({source})"));
+            self.warnings.push(format!(
+                "{name} has no effect: Thalweg keeps no records on disks of its own ({source})"
+            ));
         }
         self.given.insert(name, Setting { value: value.trim().to_owned(), source: source.clone() });
         Ok(())
@@ -171,7 +177,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_and_the_nearest_known_one_named() {
         let error = load(&[("objct.store.url", "memory:")]).expect_err("there is no such key");
-        assert_eq!(error.to_string(), "unknown setting \"objct.store.url\" (--set); did you mean object.store.url?");
+        assert_eq!(
+            error.to_string(),
+            "unknown setting \"objct.store.url\" (--set); did you mean object.store.url?"
+        );
     }
 
     #[test]
@@ -192,7 +201,8 @@ mod tests {
     #[test]
     fn later_sources_go_before_earlier_ones() {
         let given = |source, value: &str| (source, vec![("num.partitions".to_owned(), value.to_owned())]);
-        let config = Config::load(vec![given(Source::File("f".into()), "3"), given(Source::Environment, "5")]);
+        let config =
+            Config::load(vec![given(Source::File("f".into()), "3"), given(Source::Environment, "5")]);
         let config = config.expect("both are valid");
         assert_eq!(config.number("num.partitions"), 5);
         assert_eq!(config.given("num.partitions").map(|setting| &setting.source), Some(&Source::Environment));

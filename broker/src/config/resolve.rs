@@ -65,7 +65,8 @@ impl Resolved {
     /// Kafka's retention time may be given in minutes or hours as well: the finest that is given counts, and hours have a
     /// default. A negative time is none.
     fn retention_ms(&self, config: &Config) -> String {
-        let units = [("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)];
+        let units =
+            [("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)];
         let given = |name| self.text(config, name).trim().parse::<i64>().ok();
         let finest = units.iter().find_map(|(name, unit)| given(name).map(|time| time.saturating_mul(*unit)));
         finest.unwrap_or(-1).max(-1).to_string()
@@ -119,8 +120,13 @@ pub fn topic_resolver(config: Arc<Config>, resolved: Arc<RwLock<Resolved>>) -> R
 /// Checks a topic's own settings. Returns the first fault as a sentence.
 pub fn check_topic(config: &Config, own: &Values) -> Result<(), String> {
     for (name, value) in own {
-        let key = config.topic_keys().get(name.as_str()).ok_or_else(|| format!("Unknown topic config name: {name}"))?;
-        check(key, value).map_err(|fault| format!("Invalid value {value} for configuration {name}: {}", fault.in_kafkas_words()))?;
+        let key = config
+            .topic_keys()
+            .get(name.as_str())
+            .ok_or_else(|| format!("Unknown topic config name: {name}"))?;
+        check(key, value).map_err(|fault| {
+            format!("Invalid value {value} for configuration {name}: {}", fault.in_kafkas_words())
+        })?;
     }
     Ok(())
 }
@@ -185,7 +191,9 @@ impl Config {
         Err(ConfigError::BadValue {
             name: "object.store.url".into(),
             fault: format!("must be file:DIR, memory: or s3://bucket/prefix, not {url:?}"),
-            source_name: self.given("object.store.url").map_or("default".into(), |given| given.source.to_string()),
+            source_name: self
+                .given("object.store.url")
+                .map_or("default".into(), |given| given.source.to_string()),
         })
     }
 

@@ -82,7 +82,9 @@ impl Valid {
             Some((list, or)) => (list, or.parse().ok()),
             None => (text.trim_end_matches(']'), None),
         };
-        let Some(inner) = list.strip_prefix('[').filter(|inner| !inner.contains(':')) else { return Self::Any };
+        let Some(inner) = list.strip_prefix('[').filter(|inner| !inner.contains(':')) else {
+            return Self::Any;
+        };
         let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
         match parts[..] {
             [min, "..."] => Self::range(min, None, or),
@@ -170,8 +172,12 @@ pub fn check(key: &Key, value: &str) -> Result<(), Fault> {
     match (number, &key.valid) {
         (None, _) => Err(Fault::NotNumber { value, kind: key.kind }),
         (Some(number), Valid::Range { or, .. }) if *or == Some(number) => Ok(()),
-        (Some(number), Valid::Range { min, .. }) if number < *min => Err(Fault::TooSmall { value, min: *min }),
-        (Some(number), Valid::Range { max, .. }) if number > *max => Err(Fault::TooLarge { value, max: *max }),
+        (Some(number), Valid::Range { min, .. }) if number < *min => {
+            Err(Fault::TooSmall { value, min: *min })
+        }
+        (Some(number), Valid::Range { max, .. }) if number > *max => {
+            Err(Fault::TooLarge { value, max: *max })
+        }
         _ => Ok(()),
     }
 }

@@ -176,7 +176,8 @@ impl Log {
     pub fn view(&self) -> LogView {
         let inner = self.inner.lock();
         let high_watermark = self.progress.borrow().high_watermark;
-        let last_stable = inner.state.first_open_offset().map_or(high_watermark, |open| open.min(high_watermark));
+        let last_stable =
+            inner.state.first_open_offset().map_or(high_watermark, |open| open.min(high_watermark));
         LogView { start: inner.start, high_watermark, last_stable, end: inner.state.end }
     }
 
