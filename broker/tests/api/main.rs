@@ -1,5 +1,7 @@
 //! The APIs, each driven through whole frames as from a socket, on a broker in memory.
 
+mod admin;
 mod bed;
 mod catalogue;
+mod produce;
 mod versions;

@@ -1,0 +1,137 @@
+//! Produce, and what Fetch and ListOffsets see of it.
+
+use super::{
+    bed::{Bed, answer},
+    catalogue::{World, batch, fetch_request, produce_request},
+    versions::furnished,
+};
+use bytes::Bytes;
+use thalweg_protocol::messages::*;
+use thalweg_segment::testing::BatchBuilder;
+
+const LATEST: i16 = 13;
+
+async fn produce(bed: &Bed, world: &World, records: Bytes) -> produce_response::PartitionProduceResponse {
+    let request = produce_request(LATEST, world, 0, Some(records));
+    let mut response = answer!(bed.ask(LATEST, request), Produce);
+    response.responses.remove(0).partition_responses.remove(0)
+}
+
+#[tokio::test]
+async fn a_repeated_batch_gets_the_answer_of_its_first_copy() {
+    let (bed, world) = furnished().await;
+    let sent = batch().producer(7, 0, 0).timestamp(1_700_000_000_123).bytes();
+    let first = produce(&bed, &world, sent.clone()).await;
+    produce(&bed, &world, batch().producer(7, 0, 2).bytes()).await;
+    let again = produce(&bed, &world, sent).await;
+    assert_eq!((again.error_code, again.base_offset), (0, first.base_offset));
+    assert_eq!(again.log_append_time_ms, 1_700_000_000_123);
+}
+
+#[tokio::test]
+async fn a_repeated_batch_is_known_after_a_restart_and_epochs_tell_where_the_life_before_ended() {
+    let (bed, world) = furnished().await;
+    let sent = batch().producer(7, 0, 0).bytes();
+    produce(&bed, &world, sent.clone()).await;
+    let epoch = bed.broker.topics.owner().leader_epoch.0;
+    let bed = bed.restarted().await;
+    let again = produce(&bed, &world, sent).await;
+    assert_eq!((again.error_code, again.base_offset), (0, 0));
+    produce(&bed, &world, batch().bytes()).await;
+
+    let now = bed.broker.topics.owner().leader_epoch.0;
+    for (asked, expected) in [(epoch, (epoch, 2)), (now, (now, 4)), (now + 1, (-1, -1)), (-1, (-1, -1))] {
+        let end = end_of_epoch(&bed, &world, asked).await;
+        assert_eq!((end.leader_epoch, end.end_offset), expected, "epoch {asked}");
+    }
+}
+
+async fn end_of_epoch(
+    bed: &Bed,
+    world: &World,
+    epoch: i32,
+) -> offset_for_leader_epoch_response::EpochEndOffset {
+    use offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+    let wanted = OffsetForLeaderPartition::default().with_leader_epoch(epoch).with_current_leader_epoch(-1);
+    let wanted = OffsetForLeaderTopic::default()
+        .with_topic(super::bed::topic(world.there))
+        .with_partitions(vec![wanted]);
+    let request =
+        OffsetForLeaderEpochRequest::default().with_topics(vec![wanted]).with_replica_id((-1).into());
+    let mut response = answer!(bed.ask(4, request), OffsetForLeaderEpoch);
+    response.topics.remove(0).partitions.remove(0)
+}
+
+#[tokio::test]
+async fn a_reader_that_has_read_more_of_an_epoch_than_there_is_learns_where_it_diverges() {
+    let (bed, world) = furnished().await;
+    produce(&bed, &world, batch().bytes()).await;
+    let epoch = bed.broker.topics.owner().leader_epoch.0;
+    let bed = bed.restarted().await;
+    produce(&bed, &world, batch().bytes()).await;
+    let mut request = fetch_request(18, &world, 0, 3);
+    request.topics[0].partitions[0].last_fetched_epoch = epoch;
+    let response = answer!(bed.ask(18, request.clone()), Fetch);
+    let fetched = &response.topics[0].partitions[0];
+    let diverging = fetched.diverging_epoch.as_ref().map(|at| (at.epoch, at.end_offset));
+    assert_eq!((fetched.error_code, diverging), (0, Some((epoch, 2))));
+
+    request.topics[0].partitions[0].last_fetched_epoch = 99;
+    let response = answer!(bed.ask(18, request), Fetch);
+    assert_eq!(response.topics[0].partitions[0].error_code, 1);
+}
+
+#[tokio::test]
+async fn bytes_behind_a_batch_that_are_no_batch_are_passed_over_and_a_second_batch_is_refused() {
+    let (bed, world) = furnished().await;
+    let good = batch().bytes();
+    let with = |tail: &[u8]| Bytes::from([&good[..], tail].concat());
+    assert_eq!(produce(&bed, &world, with(b"garbage")).await.error_code, 0);
+    assert_eq!(produce(&bed, &world, with(&good[..70])).await.error_code, 0);
+    assert_eq!(produce(&bed, &world, with(&good)).await.error_code, 87);
+    let fetched = answer!(bed.ask(18, fetch_request(18, &world, 0, 0)), Fetch);
+    let partition = &fetched.topics[0].partitions[0];
+    assert_eq!(partition.high_watermark, 4);
+    assert_eq!(partition.records.concat().len(), 2 * good.len());
+}
+
+#[tokio::test]
+async fn records_that_are_refused_are_named_with_their_reasons() {
+    let (bed, world) = furnished().await;
+    let refused = produce(&bed, &world, batch().timestamp(i64::MAX / 2).bytes()).await;
+    assert_eq!((refused.error_code, refused.record_errors.len()), (32, 2));
+    let message = refused.record_errors[1].batch_index_error_message.as_ref().expect("a reason");
+    assert!(message.contains("of message with offset 1 is out of range"), "{message}");
+
+    let id = bed.create("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    let compacted = World { there: "compacted", id, ..world };
+    let refused = produce(&bed, &compacted, BatchBuilder::new().records(2, 1).bytes()).await;
+    assert_eq!((refused.error_code, refused.record_errors.len()), (87, 2));
+}
+
+#[tokio::test]
+async fn a_mark_of_append_times_is_taken_off_where_the_topic_keeps_create_times() {
+    let (bed, world) = furnished().await;
+    assert_eq!(produce(&bed, &world, batch().attributes(8).bytes()).await.error_code, 0);
+    let fetched = answer!(bed.ask(18, fetch_request(18, &world, 0, 0)), Fetch);
+    let epoch = bed.broker.topics.owner().leader_epoch.0;
+    assert_eq!(fetched.topics[0].partitions[0].records.concat(), batch().leader_epoch(epoch).bytes());
+}
+
+#[tokio::test]
+async fn the_first_batch_of_a_response_comes_however_large_and_the_next_partitions_stay_empty() {
+    let (bed, world) = furnished().await;
+    for partition in [0, 1] {
+        let request = produce_request(LATEST, &world, partition, Some(batch().bytes()));
+        assert_eq!(
+            answer!(bed.ask(LATEST, request), Produce).responses[0].partition_responses[0].error_code,
+            0
+        );
+    }
+    let mut request = fetch_request(18, &world, 0, 0).with_max_bytes(1);
+    let second = request.topics[0].partitions[0].clone().with_partition(1);
+    request.topics[0].partitions.push(second);
+    let response = answer!(bed.ask(18, request), Fetch);
+    let sizes: Vec<_> = response.topics[0].partitions.iter().map(|p| p.records.concat().len()).collect();
+    assert_eq!(sizes, [batch().bytes().len(), 0]);
+}
