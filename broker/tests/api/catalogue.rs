@@ -582,7 +582,8 @@ fn alter_configs(world: &World) -> Named<AlterConfigsRequest> {
 }
 
 fn create_partitions(world: &World) -> Named<CreatePartitionsRequest> {
-    let of = |topics: &[(&str, i32, Option<&[&[i32]]>)]| {
+    type Assigned<'a> = Option<&'a [&'a [i32]]>;
+    let of = |topics: &[(&str, i32, Assigned<'_>)]| {
         let topics = topics.iter().map(|(name, count, assignments)| {
             let assignments = assignments.map(|brokers| {
                 let one = |ids: &&[i32]| ids.iter().map(|id| BrokerId(*id)).collect();
