@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 use thalweg_cache::{BlockReader, LogCache};
-use thalweg_metadata::{IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex};
+use thalweg_metadata::{
+    IncarnationRecord, IncarnationState, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex,
+};
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Incarnation, LogId, Store};
 use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
@@ -130,6 +132,7 @@ impl Broker {
             budgets.block_reads.clone(),
             registry,
         );
+        let incarnation = record.incarnation;
         let wal = Wal::start(
             runtime.clone(),
             store.clone(),
@@ -137,9 +140,14 @@ impl Broker {
             record,
             settings.wal.clone(),
             logs.clone(),
-            registry,
+            registry.sub_registry_with_prefix("thalweg"),
         );
         let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
+        // Whoever was paused since it became the owner may have read what its successor has written by now.
+        let found = metadata.incarnation(incarnation).await?;
+        if !found.as_ref().is_some_and(|found| found.state == IncarnationState::Open) {
+            return Err(MetadataError::Fenced { incarnation, found }.into());
+        }
         let dynamic = Arc::new(settings.dynamic.clone());
         Ok(Arc::new(Self {
             producer_ids: ProducerIds::new(metadata.clone()),

@@ -112,9 +112,9 @@ async fn serve(config: Arc<Config>, threads: usize) -> anyhow::Result<Stop> {
     let metrics = NetMetrics::new(&mut registry);
     crate::process_metrics::register(&mut registry, &broker);
     let service: Arc<dyn Service> = Arc::new(handlers);
-    let server = Server::start(&runtime, listeners, &service, &net, &metrics);
     let health = Health::ready();
     let http = http::start(&runtime, config.optional("http.listener"), registry, health.clone()).await?;
+    let server = Server::start(&runtime, listeners, &service, &net, &metrics);
     greet(&addresses, http, &where_records_go, &settings);
     let stop = wait_for_stop(&broker).await?;
     health.stopping();
