@@ -14,11 +14,10 @@ use prometheus_client::registry::Registry;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 use thalweg_cache::{BlockReader, LogCache};
-use thalweg_metadata::{
-    IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex,
-};
+use thalweg_metadata::{IncarnationRecord, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex};
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Incarnation, LogId, Store};
 use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
@@ -75,7 +74,7 @@ pub struct Budgets {
     pub produce: Budget,
     /// All other requests, while they are decoded and handled.
     pub requests: Budget,
-    /// Those of them that have arrived in part.
+    /// Those of them that are on their way in, until they are charged to `requests`.
     pub receiving: Budget,
     /// Responses that wait for their client.
     pub responses: Budget,
@@ -98,6 +97,9 @@ impl Budgets {
 
 /// How many dead incarnations are taken over at a time.
 const PARALLEL_TAKE_OVERS: usize = 8;
+
+/// Wait before an incarnation is looked at again that another broker is taking over.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Broker {
     /// Starts a new life of the broker on `store` and `kv`: registers it, takes over what earlier lives left in their WALs,
@@ -137,8 +139,7 @@ impl Broker {
             logs.clone(),
             registry,
         );
-        let topics =
-            Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
+        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
         let dynamic = Arc::new(settings.dynamic.clone());
         Ok(Arc::new(Self {
             producer_ids: ProducerIds::new(metadata.clone()),
@@ -185,17 +186,26 @@ async fn recover(
     metadata: &Metadata,
     record: &IncarnationRecord,
 ) -> Result<ObjectIndex, StartError> {
-    let mut dead = metadata.unrecovered().await?;
-    dead.retain(|other| other.incarnation != record.incarnation);
-    stream::iter(dead)
-        .map(|other| async move {
+    loop {
+        let mut dead = metadata.unrecovered().await?;
+        dead.retain(|other| other.incarnation != record.incarnation);
+        if dead.is_empty() {
+            return Ok(ObjectIndex::load(metadata, store.clone()).await?);
+        }
+        let take_over = |other: IncarnationRecord| async move {
             let owned = Owned { store, metadata, dead: other.incarnation };
-            take_over(runtime, store, metadata, other.incarnation, record, &owned).await.map(drop)
-        })
-        .buffer_unordered(PARALLEL_TAKE_OVERS)
-        .try_collect::<()>()
-        .await?;
-    Ok(ObjectIndex::load(metadata, store.clone()).await?)
+            match take_over(runtime, store, metadata, other.incarnation, record, &owned).await {
+                // Another recoverer was faster, or comes after us: look again.
+                Err(RecoveryError::Metadata(MetadataError::Conflict { .. })) => Ok(false),
+                taken => taken.map(|_| true),
+            }
+        };
+        let taken: Vec<bool> =
+            stream::iter(dead).map(take_over).buffer_unordered(PARALLEL_TAKE_OVERS).try_collect().await?;
+        if taken.contains(&false) {
+            tokio::time::sleep(runtime.random().jitter(LOOK_AGAIN)).await;
+        }
+    }
 }
 
 /// What a dead incarnation owns: all logs, if the owner's record names it, else none.
@@ -211,7 +221,10 @@ impl thalweg_wal::Logs for Owned<'_> {
         let owner = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead);
         let Some(owner) = owner else { return Ok(BTreeMap::new()) };
         let index = ObjectIndex::load(self.metadata, self.store.clone()).await?;
-        let log = |id: &LogId| OwnedLog { committed_end: index.committed_end(*id), leader_epoch: owner.leader_epoch };
+        let log = |id: &LogId| OwnedLog {
+            committed_end: index.committed_end(*id),
+            leader_epoch: owner.leader_epoch,
+        };
         Ok(logs.iter().map(|id| (*id, log(id))).collect())
     }
 }

@@ -1,6 +1,8 @@
 //! The command line.
 
-use crate::config::{Config, ConfigError, Key, Source, broker_keys, from_environment, parse_properties, split_argument};
+use crate::config::{
+    Config, ConfigError, Key, Source, broker_keys, from_environment, parse_properties, split_argument,
+};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -41,7 +43,8 @@ impl Arguments {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         sources.push((Source::Environment, from_environment(&broker_keys(), variables)?));
-        let set: Vec<_> = self.set.iter().map(|argument| split_argument(argument)).collect::<Result<_, _>>()?;
+        let set: Vec<_> =
+            self.set.iter().map(|argument| split_argument(argument)).collect::<Result<_, _>>()?;
         sources.push((Source::Argument, set));
         let config = Config::load(sources)?;
         config.advertised_listeners()?;
@@ -62,7 +65,8 @@ pub fn print_config(config: &Config) {
 fn describe(config: &Config, key: &Key) -> String {
     let default = if key.default.is_empty() { "none" } else { key.default };
     let source = config.given(key.name).map_or("default".to_owned(), |setting| setting.source.to_string());
-    let change = if key.update == crate::config::Update::ReadOnly { "" } else { ", can change while running" };
+    let change =
+        if key.update == crate::config::Update::ReadOnly { "" } else { ", can change while running" };
     format!(
         "# {doc}\n# type {kind}, default {default}{change}; from {source}\n{name}={value}",
         doc = key.doc,

@@ -12,7 +12,11 @@ use thalweg_metadata::MetadataError;
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Reads what AlterConfigs has stored and puts it in force.
-pub async fn load(broker: &Broker, config: &Config, resolved: &RwLock<Resolved>) -> Result<(), MetadataError> {
+pub async fn load(
+    broker: &Broker,
+    config: &Config,
+    resolved: &RwLock<Resolved>,
+) -> Result<(), MetadataError> {
     let stored = Resolved {
         broker: broker.metadata.broker_configs(Some(broker.settings.broker)).await?,
         cluster: broker.metadata.broker_configs(None).await?,

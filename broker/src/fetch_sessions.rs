@@ -2,11 +2,7 @@
 //! partitions that have news.
 
 use parking_lot::Mutex;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use thalweg_segment::Offset;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -209,7 +205,14 @@ impl FetchSessions {
     }
 
     /// Notes what session `id` is told of a partition. Returns whether it is news to the consumer.
-    pub fn told(&self, id: i32, wanted: &Wanted, high_watermark: i64, log_start: i64, had_data: bool) -> bool {
+    pub fn told(
+        &self,
+        id: i32,
+        wanted: &Wanted,
+        high_watermark: i64,
+        log_start: i64,
+        had_data: bool,
+    ) -> bool {
         let session = self.inner.lock().sessions.get(&id).map(|(session, _)| session.clone());
         let told = Told { high_watermark, log_start };
         session.is_none_or(|session| session.lock().told(&wanted.key(), told, had_data))
@@ -238,7 +241,8 @@ impl Inner {
         if self.sessions.len() < slots {
             return;
         }
-        let oldest = self.sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(id, (_, used))| (*id, *used));
+        let oldest =
+            self.sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(id, (_, used))| (*id, *used));
         if let Some((id, used)) = oldest
             && used.elapsed() >= EVICT_AFTER
         {
@@ -282,8 +286,14 @@ mod tests {
     fn a_wrong_epoch_or_id_is_refused() {
         let sessions = FetchSessions::new(10);
         let id = open(&sessions);
-        assert_eq!(sessions.resolve((id, 2), false, vec![], vec![], 0).err(), Some(SessionError::InvalidEpoch));
-        assert_eq!(sessions.resolve((id + 1, 1), false, vec![], vec![], 0).err(), Some(SessionError::NotFound));
+        assert_eq!(
+            sessions.resolve((id, 2), false, vec![], vec![], 0).err(),
+            Some(SessionError::InvalidEpoch)
+        );
+        assert_eq!(
+            sessions.resolve((id + 1, 1), false, vec![], vec![], 0).err(),
+            Some(SessionError::NotFound)
+        );
         assert_eq!(
             sessions.resolve((id, 1), true, vec![wanted(0, 0)], vec![], 0).err(),
             Some(SessionError::TopicIds)
@@ -305,7 +315,8 @@ mod tests {
     fn no_session_is_made_when_all_slots_are_in_use() {
         let sessions = FetchSessions::new(1);
         open(&sessions);
-        let second = sessions.resolve((0, INITIAL_EPOCH), false, vec![wanted(0, 0)], vec![], 5).expect("served");
+        let second =
+            sessions.resolve((0, INITIAL_EPOCH), false, vec![wanted(0, 0)], vec![], 5).expect("served");
         assert_eq!((second.id, sessions.len()), (0, 1));
     }
 

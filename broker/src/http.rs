@@ -1,7 +1,13 @@
 //! /metrics, /health and /ready over HTTP.
 
 use anyhow::Context;
-use axum::{Router, extract::State, http::{StatusCode, header}, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use std::{
     net::SocketAddr,

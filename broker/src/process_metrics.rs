@@ -13,7 +13,8 @@ use thalweg_runtime::Budget;
 /// Registers the metrics of `broker`'s memory.
 pub fn register(registry: &mut Registry, broker: &Arc<Broker>) {
     let budgets = &broker.budgets;
-    let classes = [&budgets.produce, &budgets.requests, &budgets.receiving, &budgets.responses, &budgets.block_reads];
+    let classes =
+        [&budgets.produce, &budgets.requests, &budgets.receiving, &budgets.responses, &budgets.block_reads];
     registry.register_collector(Box::new(Memory { budgets: classes.map(Budget::clone).into() }));
 }
 
@@ -29,13 +30,29 @@ impl fmt::Debug for Memory {
 
 impl Collector for Memory {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        self.encode_classes(&mut encoder, "thalweg_memory_used", "Bytes charged, by class of memory", Budget::used)?;
-        self.encode_classes(&mut encoder, "thalweg_memory_limit", "Most bytes, by class of memory", Budget::capacity)?;
-        let allocated = tikv_jemalloc_ctl::epoch::advance().and_then(|_| tikv_jemalloc_ctl::stats::resident::read());
+        self.encode_classes(
+            &mut encoder,
+            "thalweg_memory_used",
+            "Bytes charged, by class of memory",
+            Budget::used,
+        )?;
+        self.encode_classes(
+            &mut encoder,
+            "thalweg_memory_limit",
+            "Most bytes, by class of memory",
+            Budget::capacity,
+        )?;
+        let allocated =
+            tikv_jemalloc_ctl::epoch::advance().and_then(|_| tikv_jemalloc_ctl::stats::resident::read());
         if let Ok(resident) = allocated {
             let gauge = ConstGauge::new(i64::try_from(resident).unwrap_or(i64::MAX));
             let help = "Bytes that the allocator holds of the system";
-            let metric = encoder.encode_descriptor("thalweg_memory_resident", help, Some(&Unit::Bytes), gauge.metric_type())?;
+            let metric = encoder.encode_descriptor(
+                "thalweg_memory_resident",
+                help,
+                Some(&Unit::Bytes),
+                gauge.metric_type(),
+            )?;
             gauge.encode(metric)?;
         }
         Ok(())

@@ -22,7 +22,10 @@ use std::{
 use thalweg_metadata::{EmbeddedKv, EmbeddedOptions, KeyValueStore};
 use thalweg_runtime::Runtime;
 use thalweg_segment::{Patience, Purpose, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 /// The settings are wrong; nothing was started.
 pub const BAD_SETTINGS: u8 = 2;
@@ -40,6 +43,10 @@ const PATIENCE: Patience = Patience {
     backoff: Duration::from_millis(50),
     max_backoff: Duration::from_secs(2),
 };
+
+/// How long requests in hand may keep an orderly end waiting: a fetch waits as long as its client likes, and so does a client
+/// that doesn't take its response. As long as clients usually wait for a fetch, many times over.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a broker until it is stopped or fenced.
 pub fn run(config: Config) -> ExitCode {
@@ -132,7 +139,8 @@ async fn start_broker(
 ) -> anyhow::Result<Started> {
     let store_config = config.object_store();
     let url = store_config.url.clone();
-    let client = thalweg_segment::open(&store_config, runtime).await.with_context(|| format!("cannot open {url}"))?;
+    let client =
+        thalweg_segment::open(&store_config, runtime).await.with_context(|| format!("cannot open {url}"))?;
     let store = Store::new(client, runtime.clone(), PATIENCE).with_metrics(registry);
     thalweg_segment::check(&store).await.with_context(|| format!("{url} can't be used"))?;
     // As Kafka writes UUIDs: in base64, URL-safe, without padding.
@@ -165,7 +173,9 @@ fn sweep(runtime: &Runtime, directory: std::path::PathBuf) {
         match thalweg_segment::sweep_staged(directory, &clock).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "removed unfinished writes of an earlier process"),
-            Err(error) => tracing::warn!(%error, "could not look for unfinished writes of an earlier process"),
+            Err(error) => {
+                tracing::warn!(%error, "could not look for unfinished writes of an earlier process")
+            }
         }
     });
     sweeping.detach();
@@ -194,9 +204,10 @@ fn advertised_endpoints(
     listeners: &[BoundListener],
 ) -> anyhow::Result<Vec<crate::settings::Endpoint>> {
     let specs = config.listeners()?;
-    let bound = specs.into_iter().zip(listeners).map(|(spec, listener)| {
-        Ok(ListenerSpec { port: listener.address()?.port(), ..spec })
-    });
+    let bound = specs
+        .into_iter()
+        .zip(listeners)
+        .map(|(spec, listener)| Ok(ListenerSpec { port: listener.address()?.port(), ..spec }));
     let bound: Vec<_> = bound.collect::<std::io::Result<_>>()?;
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let name = name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned());
@@ -207,7 +218,9 @@ fn net_settings(config: &Config, broker: &Broker) -> NetSettings {
     NetSettings {
         max_connections: config.size("max.connections"),
         max_connections_per_ip: config.size("max.connections.per.ip"),
-        max_idle: Duration::from_millis(u64::try_from(config.number("connections.max.idle.ms")).unwrap_or(u64::MAX / 2)),
+        max_idle: Duration::from_millis(
+            u64::try_from(config.number("connections.max.idle.ms")).unwrap_or(u64::MAX / 2),
+        ),
         max_produce_frame: config.size("socket.request.max.bytes"),
         max_other_frame: config.size("request.other.max.bytes"),
         max_in_flight: MAX_IN_FLIGHT,
@@ -223,7 +236,11 @@ fn init_logging(config: &Config) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber in the same process (tests) is not an error.
-    let _ = if config.text("log.format") == "json" { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
+    let _ = if config.text("log.format") == "json" {
+        logs.json().try_init()
+    } else {
+        logs.with_ansi(false).try_init()
+    };
 }
 
 fn greet(
@@ -263,7 +280,9 @@ async fn wait_for_stop(broker: &Broker) -> anyhow::Result<Stop> {
 async fn shut_down(server: &Server, broker: &Arc<Broker>) {
     tracing::info!("stopping: finishing requests in hand, then flushing");
     let orderly = async {
-        server.drain().await;
+        if timeout(DRAIN_PATIENCE, server.drain()).await.is_err() {
+            tracing::info!("some requests are still in hand; they are answered that this broker has stopped");
+        }
         if let Err(error) = broker.close().await {
             tracing::warn!(%error, "could not flush; the next start recovers from the write-ahead log");
         }

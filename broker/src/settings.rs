@@ -45,7 +45,7 @@ pub struct MemorySettings {
     pub block_reads: usize,
     /// Requests other than Produce, while they are decoded and handled.
     pub requests: usize,
-    /// Those of them that have arrived in part.
+    /// Those of them that are on their way in.
     pub receiving: usize,
     /// Responses that clients have not taken yet.
     pub responses: usize,

@@ -5,11 +5,8 @@ use crate::{
     settings::TopicSettings,
 };
 use parking_lot::RwLock;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
-use thalweg_metadata::{IndexError, Metadata, MetadataError, ObjectIndex, OwnerRecord, TopicRecord};
+use std::{collections::BTreeMap, sync::Arc};
+use thalweg_metadata::{IndexError, KvError, Metadata, MetadataError, ObjectIndex, OwnerRecord, TopicRecord};
 use thalweg_segment::{Incarnation, LogId, LogState, Offset};
 use thalweg_wal::Wal;
 use uuid::Uuid;
@@ -75,7 +72,9 @@ impl Topics {
     ) -> Result<Self, IndexError> {
         let records = metadata.topics().await?;
         let starts = metadata.log_starts().await?;
-        let ids: Vec<LogId> = records.iter().flat_map(TopicRecord::log_ids).collect();
+        let mut ids: Vec<LogId> = records.iter().flat_map(TopicRecord::log_ids).collect();
+        ids.sort_unstable();
+        index.retain(|log| ids.binary_search(&log).is_ok());
         let states: BTreeMap<LogId, LogState> = index.states(&ids).await?.into_iter().collect();
         let topics = Self {
             metadata,
@@ -151,7 +150,8 @@ impl Topics {
         configs: BTreeMap<String, String>,
     ) -> Result<Arc<Topic>, MetadataError> {
         let _one_at_a_time = self.changing.lock().await;
-        let record = self.metadata.create_topic(name, partitions, configs).await?;
+        let created = self.metadata.create_topic(name, partitions, configs).await;
+        let record = self.or_catch_up(name, created).await?;
         let logs = record.log_ids().map(|id| self.open_log(id, LogState::default(), Offset(0))).collect();
         tracing::info!(topic = name, partitions, "topic created");
         Ok(self.publish(record, logs))
@@ -161,7 +161,8 @@ impl Topics {
     pub async fn grow(&self, topic: &Topic, count: u32) -> Result<Arc<Topic>, MetadataError> {
         let _one_at_a_time = self.changing.lock().await;
         let current = self.current(topic)?;
-        let record = self.metadata.add_partitions(&current.record, count).await?;
+        let grown = self.metadata.add_partitions(&current.record, count).await;
+        let record = self.or_catch_up(topic.name(), grown).await?;
         let added = record.log_ids().skip(current.logs.len());
         let added = added.map(|id| self.open_log(id, LogState::default(), Offset(0)));
         let logs = current.logs.iter().cloned().chain(added).collect();
@@ -179,15 +180,17 @@ impl Topics {
         let current = self.current(topic)?;
         let mut configs = current.record.configs.clone();
         change(&mut configs);
-        let record = self.metadata.set_topic_configs(&current.record, configs).await?;
+        let changed = self.metadata.set_topic_configs(&current.record, configs).await;
+        let record = self.or_catch_up(topic.name(), changed).await?;
         Ok(self.publish(record, current.logs.clone()))
     }
 
-    /// Deletes a topic: its logs close, its data becomes garbage.
+    /// Deletes a topic: its logs close, its data becomes garbage. Goes on until the outcome is known: a topic that is served
+    /// here and gone from the store would lose all its records at the next start.
     pub async fn delete(&self, topic: &Topic) -> Result<(), MetadataError> {
         let _one_at_a_time = self.changing.lock().await;
         let current = self.current(topic)?;
-        self.metadata.delete_topic(current.name(), current.id()).await?;
+        self.delete_record(&current).await?;
         {
             let mut known = self.known.write();
             known.by_name.remove(current.name());
@@ -199,6 +202,48 @@ impl Topics {
         }
         tracing::info!(topic = current.name(), "topic deleted");
         Ok(())
+    }
+
+    async fn delete_record(&self, topic: &Topic) -> Result<(), MetadataError> {
+        loop {
+            match self.metadata.delete_topic(topic.name(), topic.id()).await {
+                // Known here, it was there: an earlier attempt has been applied.
+                Ok(()) | Err(MetadataError::NoSuchTopic { .. }) => return Ok(()),
+                Err(error @ MetadataError::Store(KvError::Unavailable { .. })) => {
+                    tracing::warn!(topic = topic.name(), %error, "whether a topic is deleted is not known yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes in what the store has under `name` where it is not what is known here: an attempt whose outcome was unknown has
+    /// been applied since. The caller's own change is answered with its error, and can be repeated.
+    async fn or_catch_up<T>(
+        &self,
+        name: &str,
+        changed: Result<T, MetadataError>,
+    ) -> Result<T, MetadataError> {
+        if let Err(MetadataError::TopicExists { .. } | MetadataError::Conflict { .. }) = changed {
+            let records = self.metadata.topics().await?;
+            if let Some(record) = records.into_iter().find(|record| record.name == name) {
+                self.catch_up(record);
+            }
+        }
+        changed
+    }
+
+    fn catch_up(&self, record: TopicRecord) {
+        let known = self.by_name(&record.name);
+        if known.as_ref().is_some_and(|known| known.record == record) {
+            return;
+        }
+        let known = known.filter(|known| known.id() == record.id);
+        let known = known.map(|known| known.logs.clone()).unwrap_or_default();
+        // Logs that aren't known were created in this life, and nothing was ever written to them.
+        let added = record.log_ids().skip(known.len());
+        let added: Vec<_> = added.map(|id| self.open_log(id, LogState::default(), Offset(0))).collect();
+        self.publish(record, known.into_iter().chain(added).collect());
     }
 
     /// Moves a log's start up, durably first.

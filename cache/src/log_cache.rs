@@ -43,7 +43,7 @@ struct Inner {
     capacity: usize,
     bytes: AtomicUsize,
     /// Tells a log from one with the same id that was removed before.
-    lives: AtomicU64,
+    next_life: AtomicU64,
     shards: Vec<Mutex<BTreeMap<LogId, LogTail>>>,
     order: Mutex<Order>,
     metrics: LogCacheMetrics,
@@ -85,7 +85,7 @@ impl LogCache {
         Self(Arc::new(Inner {
             capacity,
             bytes: AtomicUsize::new(0),
-            lives: AtomicU64::new(0),
+            next_life: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             order: Mutex::default(),
             metrics: LogCacheMetrics::new(registry),
@@ -169,7 +169,7 @@ impl Inner {
     }
 
     fn new_tail(&self, first: &Batch) -> LogTail {
-        LogTail::new(self.lives.fetch_add(1, Ordering::Relaxed), first.base_offset())
+        LogTail::new(self.next_life.fetch_add(1, Ordering::Relaxed), first.base_offset())
     }
 
     fn grown(&self, bytes: usize) {
@@ -232,12 +232,12 @@ impl Inner {
         if order.stale < SWEEP_ABOVE || order.stale * 2 < order.entries.len() {
             return;
         }
-        order.entries.retain(|entry| self.lives(entry));
+        order.entries.retain(|entry| self.is_live(entry));
         order.entries.shrink_to_fit();
         order.stale = 0;
     }
 
-    fn lives(&self, entry: &Entry) -> bool {
+    fn is_live(&self, entry: &Entry) -> bool {
         self.shard(entry.log).lock().get(&entry.log).is_some_and(|tail| tail.life() == entry.life)
     }
 }

@@ -5,22 +5,25 @@ use prometheus_client::{
     registry::Registry,
 };
 
-const LOG_CACHE_BYTES: (&str, &str) = ("log_cache_bytes", "Bytes that the log cache holds");
-const LOG_CACHE_HITS: (&str, &str) = ("log_cache_hits", "Reads that the log cache answered");
-const LOG_CACHE_MISSES: (&str, &str) = ("log_cache_misses", "Reads of offsets older than the log cache");
-const LOG_CACHE_EVICTED_BYTES: (&str, &str) =
-    ("log_cache_evicted_bytes", "Bytes of flushed batches that the log cache has dropped to make room");
+const LOG_CACHE_BYTES: (&str, &str) = ("thalweg_log_cache_bytes", "Bytes that the log cache holds");
+const LOG_CACHE_HITS: (&str, &str) = ("thalweg_log_cache_hits", "Reads that the log cache answered");
+const LOG_CACHE_MISSES: (&str, &str) =
+    ("thalweg_log_cache_misses", "Reads of offsets older than the log cache");
+const LOG_CACHE_EVICTED_BYTES: (&str, &str) = (
+    "thalweg_log_cache_evicted_bytes",
+    "Bytes of flushed batches that the log cache has dropped to make room",
+);
 
-const BLOCK_CACHE_BYTES: (&str, &str) = ("block_cache_bytes", "Bytes that the block cache holds");
-const BLOCK_CACHE_HITS: (&str, &str) = ("block_cache_hits", "Blocks that the block cache had");
+const BLOCK_CACHE_BYTES: (&str, &str) = ("thalweg_block_cache_bytes", "Bytes that the block cache holds");
+const BLOCK_CACHE_HITS: (&str, &str) = ("thalweg_block_cache_hits", "Blocks that the block cache had");
 const BLOCK_CACHE_MISSES: (&str, &str) = (
     "block_cache_misses",
     "Blocks that were read from the object store, or waited for while another reader did",
 );
 const BLOCK_CACHE_FETCHED_BYTES: (&str, &str) =
-    ("block_cache_fetched_bytes", "Bytes of blocks read from the object store");
+    ("thalweg_block_cache_fetched_bytes", "Bytes of blocks read from the object store");
 const BLOCK_CACHE_IN_FLIGHT_BYTES: (&str, &str) =
-    ("block_cache_in_flight_bytes", "Bytes of blocks that are being read from the object store");
+    ("thalweg_block_cache_in_flight_bytes", "Bytes of blocks that are being read from the object store");
 
 pub(crate) struct LogCacheMetrics {
     pub bytes: Gauge,

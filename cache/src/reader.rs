@@ -29,7 +29,7 @@ struct Inner {
 /// Whole batches, contiguous in memory, from the one that holds the asked-for offset on.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The batches' bytes: a slice of a cached block.
+    /// The batches' bytes: a slice of a cached block, or a copy where that is a small part of it.
     pub bytes: Bytes,
     /// Offset after the last batch.
     pub end: Offset,
@@ -65,16 +65,16 @@ impl BlockReader {
         let mut wanted = Wanted::new(from, limit, max_bytes.min(MAX_READ_BYTES), at_least_one);
         let mut runs = Vec::new();
         let mut repeated = false;
-        loop {
+        while !wanted.is_done() {
             match self.read_extent(log, &mut wanted, &mut runs).await {
-                Ok(()) if wanted.is_done() => return Ok(runs),
                 Ok(()) => {}
-                Err(_) if !runs.is_empty() => return Ok(runs),
+                Err(_) if !runs.is_empty() => break,
                 // The index may know by now what has replaced the object.
                 Err(error) if is_gone(&error) && !repeated => repeated = true,
                 Err(error) => return Err(error),
             }
         }
+        Ok(runs)
     }
 
     /// Reads what is wanted and in one extent.

@@ -12,6 +12,8 @@ mod contents;
 mod extents;
 mod history;
 mod objects;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use extents::Extent;
 
@@ -96,7 +98,8 @@ impl ObjectRef {
 pub struct BlockRef {
     /// The object that holds the bytes: for a manifest, the WAL object.
     pub path: Path,
-    /// What and where. The block may hold batches outside of `base_offset..end_offset`; a reader skips them.
+    /// What and where. The block may hold batches outside of `base_offset..end_offset`, which a reader skips; its record count
+    /// and max timestamp may count them.
     pub entry: BlockEntry,
 }
 

@@ -98,8 +98,8 @@ impl Metadata {
             // Counter before topic: an attempt that is applied between the two reads is then seen as such.
             let counter = call.counter(keys::LOGS).await?;
             let stored = call.topic(&held.name).await?;
-            if stored.is_some() && stored == attempted {
-                return Ok(stored.expect("it was just seen"));
+            if let Some(grown) = attempted.filter(|attempted| stored.as_ref() == Some(attempted)) {
+                return Ok(grown);
             }
             held.check_unchanged(stored)?;
             let mut grown = held.clone();

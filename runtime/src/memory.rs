@@ -117,6 +117,14 @@ impl Charge {
     pub fn bytes(&self) -> usize {
         self.0.bytes as usize
     }
+
+    /// Gives back what is held beyond `bytes`. Changes nothing where there are clones.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let Some(taken) = Arc::get_mut(&mut self.0) else { return };
+        let kept = u32::try_from(bytes).map_or(taken.bytes, |bytes| bytes.min(taken.bytes));
+        taken.budget.0.free.add_permits((taken.bytes - kept) as usize);
+        taken.bytes = kept;
+    }
 }
 
 impl std::fmt::Debug for Charge {
@@ -144,6 +152,18 @@ mod tests {
         drop(charge);
         assert_eq!(budget.used(), 8);
         drop(clone);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_charge_gives_back_what_it_was_too_large_by() {
+        let budget = Budget::new("test", 10);
+        let mut charge = budget.try_charge(8).expect("8 of 10 are free");
+        charge.shrink_to(20);
+        assert_eq!((charge.bytes(), budget.used()), (8, 8));
+        charge.shrink_to(3);
+        assert_eq!((charge.bytes(), budget.used()), (3, 3));
+        drop(charge);
         assert_eq!(budget.used(), 0);
     }
 

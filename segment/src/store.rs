@@ -22,6 +22,7 @@ mod open;
 mod sweep;
 
 pub use check::{CheckError, Operation, check};
+pub use counted::transfer_time;
 pub use error::{ErrorKind, Outcome, StoreError};
 pub use marker::{FORMAT_LEVEL, MarkerError, open_marker};
 pub use metrics::{Method, RequestCounts};
@@ -30,7 +31,7 @@ pub use sweep::sweep_staged;
 
 use bytes::{Bytes, BytesMut};
 use counted::{Counted, Meter, within};
-use error::{Fault, is_unsatisfiable_range};
+use error::{Fault, may_be_of_empty_object};
 use futures::{StreamExt, TryStreamExt, stream};
 use metrics::Metrics;
 use object_store::{
@@ -93,7 +94,8 @@ impl Purpose {
 /// How long a request may take, and how often it is repeated.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// One attempt ends after this long; its outcome is then unknown.
+    /// One attempt ends after this long (an upload after as much longer as [`transfer_time`] gives its bytes); its outcome is
+    /// then unknown.
     pub attempt: Duration,
     /// No new attempt begins after this long.
     pub total: Duration,
@@ -286,8 +288,7 @@ async fn read(client: &Counted, path: &Path, range: Option<GetRange>) -> object_
     }
     match client.get_opts(path, GetOptions::new().with_range(range)).await {
         Ok(answer) => collect(answer).await,
-        // The last bytes of an object of none: a range that S3 refuses.
-        Err(error) if suffix && is_unsatisfiable_range(&error) => match read_nothing(client, path).await? {
+        Err(error) if suffix && may_be_of_empty_object(&error) => match read_nothing(client, path).await? {
             empty @ Read { size: 0, .. } => Ok(empty),
             _ => Err(error),
         },
@@ -323,7 +324,7 @@ async fn collect_body(
     mut body: stream::BoxStream<'static, object_store::Result<Bytes>>,
     expected: u64,
 ) -> object_store::Result<Bytes> {
-    let first = body.try_next().await?.unwrap_or_default();
+    let Some(first) = body.try_next().await? else { return Ok(Bytes::new()) };
     let Some(second) = body.try_next().await? else { return Ok(first) };
     let capacity = usize::try_from(expected.min(TRUSTED_LENGTH)).unwrap_or(0);
     let mut all = BytesMut::with_capacity(capacity.max(first.len() + second.len()));

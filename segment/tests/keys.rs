@@ -12,8 +12,8 @@ fn segment(number: u64) -> SegmentId {
 #[test]
 fn keys_are_what_buckets_already_hold() {
     let wal = wal_path(WRITER, WalSequence(5));
-    assert_eq!(wal.as_ref(), "wal/72/3/00000000000000000017/00000000000000000005");
-    assert_eq!(segment_path(segment(5)).as_ref(), "seg/c1/3/00000000000000000017/00000000000000000005");
+    assert_eq!(wal.as_ref(), "wal/48/3/00000000000000000017/00000000000000000005");
+    assert_eq!(segment_path(segment(5)).as_ref(), "seg/54/3/00000000000000000017/00000000000000000005");
     assert_eq!(marker_path().as_ref(), "thalweg");
 }
 

@@ -21,7 +21,7 @@ pub struct WalConfig {
     pub hedge_max: Duration,
     /// See `hedge_max`.
     pub hedge_min: Duration,
-    /// One attempt of a PUT is given up after this long; its outcome is then unknown, and it is repeated.
+    /// One attempt of a PUT is given up after this long, and a second for each MiB; its outcome is then unknown, and it is repeated.
     pub attempt_timeout: Duration,
     /// First and longest wait between attempts.
     pub backoff: (Duration, Duration),

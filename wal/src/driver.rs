@@ -48,8 +48,8 @@ pub(crate) struct Driver {
     pub sender: mpsc::Sender<Event>,
     pub events: mpsc::Receiver<Event>,
     pub uploads: BTreeMap<WalSequence, TaskHandle>,
-    /// Held so that it ends with the driver.
-    pub _flusher: TaskHandle,
+    /// The flusher and the probe. Held so that they end with the driver.
+    pub _tasks: [TaskHandle; 2],
 }
 
 impl Driver {

@@ -27,6 +27,7 @@ mod flush_plan;
 mod hedge;
 mod metrics;
 mod mutation;
+mod probe;
 mod recovery;
 #[cfg(test)]
 mod scripted_store;

@@ -12,8 +12,6 @@ pub enum Mutation {
     FenceFromFirstMissing,
     /// A flush moves the trim point over one object that it has not flushed.
     TrimTooEarly,
-    /// Recovery takes a log's committed end to be one further on.
-    WrongBaseOffset,
 }
 
 #[cfg(feature = "mutations")]

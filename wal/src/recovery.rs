@@ -12,7 +12,6 @@
 use crate::{
     continuity::{self, Objects, Overlap, OwnedLog, Run},
     fencing::{Fencing, Filled},
-    mutation::{Mutation, mutated},
 };
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -98,29 +97,24 @@ pub async fn take_over(
     recoverer: &IncarnationRecord,
     logs: &dyn Logs,
 ) -> Result<Recovered, RecoveryError> {
-    let began = Instant::now();
     let recoverer = recoverer.incarnation;
     let raised = metadata.raise(dead, recoverer.epoch).await?;
     tracing::info!(%dead, %recoverer, trim = %raised.trim, window = raised.window, "taking over a write-ahead log");
-    let takeover = TakeOver { runtime, store, dead, recoverer };
-    let (objects, fences) = takeover.complete_log(&raised).await?;
-    let fenced = began.elapsed();
-    let mut owned = logs.owned(&continuity::logs_of(&objects)).await?;
-    misplace_ends(&mut owned);
-    let kept = continuity::keep(&objects, &owned)
-        .map_err(|source| RecoveryError::Contradictory { incarnation: dead, source })?;
-    let manifest = takeover.write_manifest(&kept.runs).await?;
-    metadata.adopt(&raised, manifest.as_ref().map(|(record, _)| *record)).await?;
-    let (objects, ends) = (objects.len(), kept.ends);
-    tracing::info!(%dead, objects, fences, logs = ends.len(), blocks = kept.runs.len(), ?fenced, took = ?began.elapsed(), "took over a write-ahead log");
-    Ok(Recovered { manifest, ends, objects, fences })
-}
-
-/// Does nothing, but for a deliberate fault.
-fn misplace_ends(owned: &mut BTreeMap<LogId, OwnedLog>) {
-    if mutated(Mutation::WrongBaseOffset) {
-        owned.values_mut().for_each(|log| log.committed_end = log.committed_end.plus(1));
+    let takeover = TakeOver { runtime, store, metadata, dead, recoverer };
+    let error = match takeover.run(&raised, logs).await {
+        Ok(recovered) => return Ok(recovered),
+        Err(error @ (RecoveryError::Metadata(_) | RecoveryError::Index(IndexError::Metadata(_)))) => {
+            return Err(error);
+        }
+        Err(error) => error,
+    };
+    // A recoverer that was overtaken may see the logs after somebody else has gone on with them. That is no damage.
+    if metadata.incarnation(dead).await? != Some(raised) {
+        let what = format!("incarnation {dead}");
+        return Err(MetadataError::Conflict { what }.into());
     }
+    tracing::error!(%dead, %error, "a write-ahead log can't be taken over; its logs stay closed");
+    Err(error)
 }
 
 /// What stands at a sequence.
@@ -133,11 +127,30 @@ enum Standing {
 struct TakeOver<'a> {
     runtime: &'a Runtime,
     store: &'a Store,
+    metadata: &'a Metadata,
     dead: Incarnation,
     recoverer: Incarnation,
 }
 
 impl TakeOver<'_> {
+    /// Everything after the raise.
+    async fn run(&self, raised: &IncarnationRecord, logs: &dyn Logs) -> Result<Recovered, RecoveryError> {
+        let (began, dead) = (Instant::now(), self.dead);
+        let (objects, fences) = self.complete_log(raised).await?;
+        let fenced = began.elapsed();
+        let owned = logs.owned(&continuity::logs_of(&objects)).await?;
+        let kept = continuity::keep(&objects, &owned)
+            .map_err(|source| RecoveryError::Contradictory { incarnation: dead, source })?;
+        let manifest = self.write_manifest(&kept.runs).await?;
+        self.metadata.adopt(raised, manifest.as_ref().map(|(record, _)| *record)).await?;
+        let (blocks, ends, objects) = (kept.runs.len(), kept.ends, objects.len());
+        tracing::info!(
+            %dead, objects, fences, logs = ends.len(), blocks, ?fenced, took = ?began.elapsed(),
+            "took over a write-ahead log"
+        );
+        Ok(Recovered { manifest, ends, objects, fences })
+    }
+
     /// Reads the log and fences it. Returns the indexes of its data objects, and the number of fences.
     async fn complete_log(&self, raised: &IncarnationRecord) -> Result<(Objects, usize), RecoveryError> {
         let mut fencing = Fencing::new(raised.trim, raised.window, self.list(raised.trim).await?);
@@ -302,7 +315,6 @@ impl TakeOver<'_> {
     }
 
     fn unreadable(&self, source: ReadError) -> RecoveryError {
-        tracing::error!(dead = %self.dead, error = %source, "a write-ahead log can't be read; its logs stay closed");
         RecoveryError::Unreadable { incarnation: self.dead, source }
     }
 }
@@ -350,3 +362,6 @@ impl<'a> Retry<'a> {
         self.next = (self.next * 2).min(BACKOFF.1);
     }
 }
+
+#[cfg(test)]
+mod tests;

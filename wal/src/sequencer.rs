@@ -246,13 +246,13 @@ impl Sequencer {
         let Some(next) = self.full.front().or((self.open.bytes > 0).then_some(&self.open)) else {
             return false;
         };
-        let window = self.next().0 >= self.low.0 + self.limits.window;
+        let window = self.next_sequence().0 >= self.low.0 + self.limits.window;
         let bytes = self.in_flight > 0 && self.in_flight_bytes + next.bytes > self.limits.inflight_bytes;
         window || bytes
     }
 
     fn issue(&mut self, object: Collected, cause: Cause) -> CutObject {
-        let sequence = self.next();
+        let sequence = self.next_sequence();
         let Collected { batches, bytes, since } = object;
         for (log, batches) in &batches {
             let (Some(track), Some(last)) = (self.logs.get_mut(log), batches.last()) else { continue };
@@ -267,7 +267,7 @@ impl Sequencer {
 
     /// Object `sequence` is durable. Returns the logs that this acknowledges more of, each with its new end.
     pub fn durable(&mut self, sequence: WalSequence) -> Vec<(LogId, Offset)> {
-        assert!(sequence >= self.low && sequence < self.next(), "{sequence} is not in flight");
+        assert!(sequence >= self.low && sequence < self.next_sequence(), "{sequence} is not in flight");
         let object = &mut self.issued[(sequence.0 - self.trim.0) as usize];
         assert!(!object.durable, "{sequence} is durable already");
         object.durable = true;
@@ -326,13 +326,13 @@ impl Sequencer {
     }
 
     /// The next sequence to be issued.
-    fn next(&self) -> WalSequence {
+    pub fn next_sequence(&self) -> WalSequence {
         WalSequence(self.trim.0 + self.issued.len() as u64)
     }
 
     /// The sequence after that of the object which holds, or will hold, the last batch appended so far.
     pub fn appended_end(&self) -> WalSequence {
-        WalSequence(self.next().0 + self.full.len() as u64 + u64::from(self.open.bytes > 0))
+        WalSequence(self.next_sequence().0 + self.full.len() as u64 + u64::from(self.open.bytes > 0))
     }
 
     /// Lowest sequence that isn't durable.

@@ -23,7 +23,7 @@ use std::{
 use thalweg_runtime::Runtime;
 use thalweg_segment::{
     Encoded, ErrorKind, Footer, Incarnation, Kind, Purpose, ReadError, SegmentWriter, Store, StoreError,
-    WalSequence, read_footer, wal_path,
+    WalSequence, read_footer, transfer_time, wal_path,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -144,7 +144,8 @@ impl Uploader {
     async fn put(&self, sequence: WalSequence, object: &Encoded, purpose: Purpose) -> (Purpose, Answer) {
         let path = wal_path(self.incarnation, sequence);
         let put = self.store.create_once(&path, object.payload.clone(), purpose);
-        let answer = match timeout(self.config.attempt_timeout, put).await {
+        let patience = self.config.attempt_timeout + transfer_time(object.size);
+        let answer = match timeout(patience, put).await {
             Ok(Ok(())) => Answer::Durable,
             Ok(Err(StoreError::AlreadyExists { .. })) => self.read_back(sequence, &object.footer).await,
             Ok(Err(error)) => self.failed(&error),

@@ -7,6 +7,7 @@ use crate::{
     flush::Flusher,
     hedge::HedgePolicy,
     metrics::Metrics,
+    probe::Probe,
     sequencer::{Limits, Sequencer},
     shared::{End, Progress, Shared},
     upload::Uploader,
@@ -71,6 +72,12 @@ impl Wal {
             draw_hedge: draw_hedge(&shared),
             rejected: false.into(),
         });
+        let probe = Probe {
+            shared: shared.clone(),
+            store: store.clone(),
+            incarnation: record.incarnation,
+            events: sender.clone(),
+        };
         let flusher = Flusher {
             shared: shared.clone(),
             runtime: runtime.clone(),
@@ -83,10 +90,10 @@ impl Wal {
             next_number: 0,
             cleanup: None,
         };
-        let flusher = runtime.spawn(flusher.run());
+        let tasks = [runtime.spawn(flusher.run()), runtime.spawn(probe.run())];
         let uploads = BTreeMap::new();
         let driver =
-            Driver { shared: shared.clone(), uploader, observer, sender, events, uploads, _flusher: flusher };
+            Driver { shared: shared.clone(), uploader, observer, sender, events, uploads, _tasks: tasks };
         Self { shared, _driver: Arc::new(runtime.spawn(driver.run())) }
     }
 

@@ -55,9 +55,9 @@ pub fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bo
 
 /// Builds the broker; where its program lies.
 pub fn build_broker(profile: Profile) -> Result<PathBuf> {
-    // The tests' own profile builds the whole workspace: the same features, so nothing is compiled twice.
+    // The same selection as `cargo test --workspace` has the same features, so that nothing is compiled twice.
     let (arguments, folder): (&[&str], _) = match profile {
-        Profile::Dev => (&["build", "--workspace", "--bins"], "debug"),
+        Profile::Dev => (&["build", "--workspace", "--bins", "--tests"], "debug"),
         Profile::Release => (&["build", "--release", "--package", "thalweg-broker"], "release"),
     };
     run(&mut cargo(arguments))?;
@@ -87,4 +87,4 @@ pub fn use_release_broker() -> Result<()> {
 }
 
 /// Tells the harness which program to test.
-pub const BROKER_VARIABLE: &str = "THALWEG_BIN";
+pub const BROKER_VARIABLE: &str = "XTASK_BROKER";

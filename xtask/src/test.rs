@@ -38,9 +38,11 @@ struct Tally {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut tally = Tally::default();
     let filter = arguments.filter.as_deref();
-    run_cargo_test(&mut tally, &["--workspace", "--exclude", "thalweg-end-to-end"], filter, &[])?;
-    run_cargo_test(&mut tally, &["--package", "thalweg-end-to-end", "--lib"], filter, &[])?;
-    let not_run = if arguments.no_end_to_end { Vec::new() } else { run_end_to_end(&mut tally, filter)? };
+    let not_run = if arguments.no_end_to_end {
+        run_without_servers(&mut tally, filter)?
+    } else {
+        run_all(&mut tally, filter)?
+    };
     for line in &not_run {
         println!("not run: {line}");
     }
@@ -54,8 +56,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Runs the end-to-end tests that this machine has the tools for; what the others lack.
-fn run_end_to_end(tally: &mut Tally, filter: Option<&str>) -> Result<Vec<String>> {
+fn run_without_servers(tally: &mut Tally, filter: Option<&str>) -> Result<Vec<String>> {
+    let workspace = ["test", "--no-fail-fast", "--workspace", "--exclude", "thalweg-end-to-end", "--"];
+    count(tally, cargo(&workspace).args(filter))?;
+    Ok(Vec::new())
+}
+
+/// Runs every test that this machine has the tools for; what the others lack.
+fn run_all(tally: &mut Tally, filter: Option<&str>) -> Result<Vec<String>> {
     let broker = cargo::build_broker(Profile::Dev)?;
     let (mut skip, mut not_run) = (Vec::new(), Vec::new());
     for need in NEEDS {
@@ -64,19 +72,9 @@ fn run_end_to_end(tally: &mut Tally, filter: Option<&str>) -> Result<Vec<String>
             not_run.push(format!("end-to-end tests {}: {error:#}", need.module.replace('_', " ")));
         }
     }
-    let mut command = cargo_test(&["--package", "thalweg-end-to-end", "--test", "*"], filter, &skip);
-    count(tally, command.env(cargo::BROKER_VARIABLE, broker))?;
+    let mut command = cargo(&["test", "--no-fail-fast", "--workspace", "--"]);
+    count(tally, command.args(filter).args(skip).env(cargo::BROKER_VARIABLE, broker))?;
     Ok(not_run)
-}
-
-fn run_cargo_test(tally: &mut Tally, what: &[&str], filter: Option<&str>, skip: &[&str]) -> Result<()> {
-    count(tally, &mut cargo_test(what, filter, skip))
-}
-
-fn cargo_test(what: &[&str], filter: Option<&str>, skip: &[&str]) -> Command {
-    let mut command = cargo(&["test", "--no-fail-fast"]);
-    command.args(what).arg("--").args(filter).args(skip);
-    command
 }
 
 /// Runs one `cargo test` and adds what it says. One that fails without naming a test (it did not compile, a program

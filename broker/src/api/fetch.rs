@@ -5,9 +5,11 @@ use crate::{
     context::{Operation, QuotaKind, RequestContext},
     fetch_sessions::{SessionError, Wanted},
     partition::{Closed, Log, LogView},
+    reading::Slices,
     topics::Topic,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use thalweg_cache::MAX_READ_BYTES;
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
 use thalweg_segment::{LeaderEpoch, LogId, Offset};
@@ -204,12 +206,10 @@ impl Handlers {
         if max_bytes == 0 && !at_least_one {
             return Ok(partition);
         }
-        let slices = self.broker.read(log, wanted.offset, limit, max_bytes, at_least_one).await;
-        let slices = slices.map_err(|error| read_error(log, &error))?;
-        if slices.len > 0 {
-            let Some(charge) = self.charge_response(slices.len, at_least_one).await else {
-                return Ok(partition);
-            };
+        if wanted.offset < limit
+            && let Some((slices, charge)) =
+                self.read_charged(log, wanted.offset, limit, max_bytes, at_least_one).await?
+        {
             round.bytes += slices.len;
             round.held.push(charge);
             round.held.extend(slices.held);
@@ -221,10 +221,31 @@ impl Handlers {
         Ok(partition)
     }
 
-    /// Charges data for a client to take. A response that holds some already does not wait for room for more.
-    async fn charge_response(&self, bytes: usize, first: bool) -> Option<Charge> {
+    /// Reads what there is room for. The room is taken first: data that waits for room would keep its memory, uncharged, for
+    /// as long as other clients take nothing. A response that holds data already doesn't wait for more; then none.
+    async fn read_charged(
+        &self,
+        log: &Log,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+        first: bool,
+    ) -> Result<Option<(Slices, Charge)>, ErrorCode> {
         let budget = &self.broker.budgets.responses;
-        if first { Some(budget.charge(bytes).await) } else { budget.try_charge(bytes) }
+        let max_bytes = max_bytes.min(MAX_READ_BYTES).min(budget.capacity());
+        let mut room = max_bytes;
+        loop {
+            let charge = if first { Some(budget.charge(room).await) } else { budget.try_charge(room) };
+            let Some(mut charge) = charge else { return Ok(None) };
+            let slices = self.broker.read(log, from, limit, max_bytes, first).await;
+            let slices = slices.map_err(|error| read_error(log, &error))?;
+            // A first batch may be larger than what was asked for.
+            if slices.len <= room {
+                charge.shrink_to(slices.len);
+                return Ok((slices.len > 0).then_some((slices, charge)));
+            }
+            room = slices.len;
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 use thalweg_protocol::{ApiKey, ErrorCode, FEATURES, Request, RequestHeader, Response, messages::*};
 use thalweg_runtime::Charge;
+use tokio::sync::oneshot;
 
 /// What a handler works with.
 #[derive(Clone)]
@@ -84,13 +85,34 @@ impl Handlers {
             request => {
                 let handlers = self.clone();
                 let header = header.clone();
-                Box::pin(async move {
+                let changes = changes_anything(&request);
+                let answer = Box::pin(async move {
                     let answer = handlers.answer(&context, &header, request).await;
                     drop(charge);
                     answer
-                })
+                });
+                if changes { self.see_through(answer) } else { answer }
             }
         }
+    }
+
+    /// Works in a task of its own, so that it comes to its end though the connection breaks: what the metadata store was
+    /// told must also become known here. The task holds the charge of its request.
+    fn see_through(&self, work: Later) -> Later {
+        let runtime = self.broker.runtime.clone();
+        Box::pin(async move {
+            let (done, answer) = oneshot::channel();
+            let task = runtime.spawn(async move {
+                // The client may have gone away.
+                let _ = done.send(work.await);
+            });
+            task.detach();
+            answer.await.unwrap_or_else(|_| Answer {
+                response: None,
+                held: Vec::new(),
+                close: Some("the broker is about to end".to_owned()),
+            })
+        })
     }
 
     async fn answer(&self, context: &RequestContext, header: &RequestHeader, request: Request) -> Answer {
@@ -136,9 +158,9 @@ impl Handlers {
         response
     }
 
-    /// Until there are coordinators, says so in Kafka's way: a retriable error with a message.
+    /// Until there are coordinators, says so by an error that clients show instead of asking for ever.
     fn find_coordinator(&self, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-        let code = ErrorCode::CoordinatorNotAvailable.code();
+        let code = ErrorCode::UnsupportedVersion.code();
         let message =
             Some(StrBytes::from_static_str("Consumer groups and transactions are not supported yet"));
         let nobody = -1;
@@ -153,6 +175,20 @@ impl Handlers {
             coordinator.with_error_message(message.clone())
         });
         FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+    }
+}
+
+/// Whether a request may change what the metadata store holds, other than by drawing numbers.
+fn changes_anything(request: &Request) -> bool {
+    match request {
+        Request::CreateTopics(_)
+        | Request::DeleteTopics(_)
+        | Request::CreatePartitions(_)
+        | Request::DeleteRecords(_)
+        | Request::AlterConfigs(_)
+        | Request::IncrementalAlterConfigs(_) => true,
+        Request::Metadata(request) => request.topics.is_some() && request.allow_auto_topic_creation,
+        _ => false,
     }
 }
 
@@ -187,7 +223,8 @@ impl Handlers {
         let (header, body) =
             thalweg_protocol::decode_header(&frame.bytes).map_err(|error| error.to_string())?;
         let body = frame.bytes.slice(body..);
-        let decoded = self.charge_decoding(&header, &body).await?;
+        let arrived = if frame.class == Class::Produce { 0 } else { frame.bytes.len() };
+        let decoded = self.charge_handling(&header, &body, arrived).await?;
         let request = thalweg_protocol::decode_body(&header, body).map_err(|error| error.to_string())?;
         let client_id = Some(&header.client_id).filter(|id| !id.is_empty());
         let context = RequestContext {
@@ -196,16 +233,25 @@ impl Handlers {
             client_id: client_id.map(|id| id.as_str().into()),
             client: peer.address,
         };
-        let later = self.handle(context, &header, request, frame.charge).await;
         if frame.class == Class::Produce {
+            let later = self.handle(context, &header, request, frame.charge).await;
             // What is left of it waits for its PUT, which must not take memory from requests that wait for none.
+            drop(decoded);
             return Ok((header, later));
         }
-        Ok((header, Box::pin(async move { (later.await, decoded).0 })))
+        drop(frame.charge);
+        let later = self.handle(context, &header, request, decoded).await;
+        Ok((header, later))
     }
 
-    /// Charges what the decoded request will take beyond its bytes.
-    async fn charge_decoding(&self, header: &RequestHeader, body: &Bytes) -> Result<Charge, String> {
+    /// Charges what the decoded request will take, and the `arrived` bytes that it came as: in one piece, so that no request
+    /// holds a part of the budget while it waits for the rest.
+    async fn charge_handling(
+        &self,
+        header: &RequestHeader,
+        body: &Bytes,
+        arrived: usize,
+    ) -> Result<Charge, String> {
         let bytes = header.measure(body).map_err(|error| error.to_string())?;
         let budget = &self.broker.budgets.requests;
         if bytes > budget.capacity() {
@@ -213,7 +259,7 @@ impl Handlers {
                 "a request that takes {bytes} bytes to decode, more than requests may take in all"
             ));
         }
-        Ok(budget.charge(bytes).await)
+        Ok(budget.charge(bytes.saturating_add(arrived)).await)
     }
 }
 

@@ -25,7 +25,8 @@ pub struct Frame {
     pub api: &'static str,
     /// Header and body.
     pub bytes: Bytes,
-    /// What its bytes are charged to, by class. Decoding it may take more, which is the service's to charge.
+    /// What its bytes are charged to: the produce budget, or the one of requests on their way in. The service charges what
+    /// handling it takes, all at once: were a part taken here, requests that hold theirs could wait for one another for ever.
     pub charge: Charge,
     /// Its class.
     pub class: Class,
@@ -112,9 +113,9 @@ async fn read_body<S: AsyncRead + Unpin>(
     settings: &NetSettings,
 ) -> Result<(Bytes, Charge), FrameError> {
     let budgets = &settings.budgets;
-    let (arriving, taken) = match class {
-        Class::Produce => (&budgets.produce, (&budgets.produce, size + PENDING_PRODUCE)),
-        Class::Other => (&budgets.receiving, (&budgets.requests, size)),
+    let arriving = match class {
+        Class::Produce => &budgets.produce,
+        Class::Other => &budgets.receiving,
     };
     if class == Class::Produce {
         // Wait for room before the rest is read rather than half-way; only what arrives is then taken.
@@ -135,10 +136,11 @@ async fn read_body<S: AsyncRead + Unpin>(
         larger.extend_from_slice(&buffer);
         buffer = larger;
     }
-    let charge = match held {
+    let charge = match (held, class) {
         // Held already, but for what is too little to wait for again.
-        Some(held) if class == Class::Produce => held,
-        _ => taken.0.charge(taken.1).await,
+        (Some(held), _) => held,
+        (None, Class::Produce) => budgets.produce.charge(size + PENDING_PRODUCE).await,
+        (None, Class::Other) => budgets.receiving.charge(0).await,
     };
     Ok((buffer.freeze(), charge))
 }
@@ -165,4 +167,60 @@ async fn fill<S: AsyncRead + Unpin>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Budgets;
+    use tokio::io::AsyncWriteExt;
+
+    fn settings() -> NetSettings {
+        let budgets = Budgets {
+            produce: Budget::new("produce", 1 << 20),
+            requests: Budget::new("requests", 1 << 20),
+            receiving: Budget::new("receiving", 1 << 20),
+            responses: Budget::new("responses", 1 << 20),
+            block_reads: Budget::new("block_reads", 1 << 20),
+        };
+        NetSettings {
+            max_connections: 1,
+            max_connections_per_ip: 1,
+            max_idle: Duration::from_secs(60),
+            max_produce_frame: 1 << 20,
+            max_other_frame: 1 << 20,
+            max_in_flight: 1,
+            budgets,
+        }
+    }
+
+    async fn receive(settings: &NetSettings, class: Class, size: usize) -> Frame {
+        let (mut client, mut server) = tokio::io::duplex(1 << 20);
+        client.write_all(&i32::try_from(size).expect("small").to_be_bytes()).await.expect("there is room");
+        client.write_all(&vec![0; size]).await.expect("there is room");
+        read_frame(&mut server, settings, |_| (class, "test")).await.expect("a whole frame")
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_read_holds_nothing_of_what_handling_it_is_charged_to() {
+        let settings = settings();
+        for size in [100, 100_000] {
+            let frame = receive(&settings, Class::Other, size).await;
+            assert_eq!(settings.budgets.requests.used(), 0);
+            let arrived = if size > FIRST_BUFFER { size } else { 0 };
+            assert_eq!((frame.charge.bytes(), settings.budgets.receiving.used()), (arrived, arrived));
+        }
+        assert_eq!(settings.budgets.receiving.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_produce_request_is_charged_for_as_long_as_its_charge_lives() {
+        let settings = settings();
+        for size in [100, 100_000] {
+            let frame = receive(&settings, Class::Produce, size).await;
+            assert!(settings.budgets.produce.used() >= size);
+            drop(frame);
+            assert_eq!(settings.budgets.produce.used(), 0);
+        }
+    }
 }

@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_rope_is_read_as_its_chunks_joined() {
-        let mut rope = Rope::new(["ab", "", "cde", "f"].map(Bytes::from_static), vec![]);
+        let mut rope = Rope::new(["ab", "", "cde", "f"].map(Bytes::from), vec![]);
         assert_eq!(rope.remaining(), 6);
         rope.advance(1);
         assert_eq!(rope.chunk(), b"b");
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn vectored_chunks_cover_what_is_left() {
-        let mut rope = Rope::new(["ab", "cde"].map(Bytes::from_static), vec![]);
+        let mut rope = Rope::new(["ab", "cde"].map(Bytes::from), vec![]);
         rope.advance(1);
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(rope.chunks_vectored(&mut slices), 2);

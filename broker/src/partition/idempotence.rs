@@ -140,7 +140,9 @@ mod tests {
         let history: Vec<_> = (0..6).map(|n| entry(0, n, 1, i64::from(n))).collect();
         let state = state(&history);
         for batch in &history[1..] {
-            let Ok(Sequencing::Duplicate(first)) = judge(&state, batch) else { panic!("{batch:?} is a duplicate") };
+            let Ok(Sequencing::Duplicate(first)) = judge(&state, batch) else {
+                panic!("{batch:?} is a duplicate")
+            };
             assert_eq!(first.base_offset(), batch.base_offset);
         }
         assert!(judge(&state, &history[0]).is_err());
@@ -159,7 +161,10 @@ mod tests {
         let state = state(&[entry(3, 0, 1, 0)]);
         assert_eq!(judge(&state, &entry(4, 0, 1, 1)), Ok(Sequencing::Next));
         assert!(matches!(judge(&state, &entry(4, 5, 1, 1)), Err(SequenceError::OutOfOrder { .. })));
-        assert!(matches!(judge(&state, &entry(2, 0, 1, 1)), Err(SequenceError::StaleEpoch { current: 3, .. })));
+        assert!(matches!(
+            judge(&state, &entry(2, 0, 1, 1)),
+            Err(SequenceError::StaleEpoch { current: 3, .. })
+        ));
     }
 
     #[test]

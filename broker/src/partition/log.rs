@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use thalweg_cache::LogCache;
 use thalweg_segment::{Batch, LeaderEpoch, LogId, LogState, Offset};
 use thalweg_wal::Wal;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot};
 
 /// Why a log takes and gives nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +22,6 @@ pub enum Closed {
     NotOwner,
     /// The topic was deleted.
     Deleted,
-}
-
-/// How far a log has become durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Everything below is durable and readable.
-    pub high_watermark: Offset,
-    /// Set once, at the end.
-    pub closed: Option<Closed>,
 }
 
 /// A log as it is at one moment.
@@ -78,18 +69,27 @@ pub struct Log {
     id: LogId,
     leader_epoch: LeaderEpoch,
     inner: Mutex<Inner>,
-    progress: watch::Sender<Progress>,
 }
 
 struct Inner {
     state: LogState,
     start: Offset,
-    /// Long-polling fetches to wake; dead ones are dropped as the list grows.
-    waiting: Vec<Weak<Notify>>,
+    high_watermark: Offset,
+    /// Set once, at the end.
+    closed: Option<Closed>,
+    /// Producers to answer, in the order in which they came, each with the end that it waits for. Those that have given up are
+    /// dropped as the list grows.
+    producers: Vec<(Offset, oneshot::Sender<Result<(), Closed>>)>,
+    /// Long-polling fetches to wake; likewise.
+    fetches: Vec<Weak<Notify>>,
 }
 
-/// The list of waiting fetches is swept when it grows past this.
-const SWEEP_WAITING: usize = 32;
+/// A list of waiters is swept when it has grown to this, and to each power of two beyond.
+const SWEEP: usize = 32;
+
+fn is_to_be_swept(waiters: usize) -> bool {
+    waiters >= SWEEP && waiters.is_power_of_two()
+}
 
 impl Log {
     /// Opens a log at its recovered state: everything in it is durable.
@@ -97,8 +97,9 @@ impl Log {
         let high_watermark = state.end.max(start);
         state.end = high_watermark;
         state.begin_epoch(leader_epoch, high_watermark);
-        let (progress, _) = watch::channel(Progress { high_watermark, closed: None });
-        Self { id, leader_epoch, inner: Mutex::new(Inner { state, start, waiting: Vec::new() }), progress }
+        let inner =
+            Inner { state, start, high_watermark, closed: None, producers: Vec::new(), fetches: Vec::new() };
+        Self { id, leader_epoch, inner: Mutex::new(inner) }
     }
 
     /// Its id.
@@ -114,7 +115,7 @@ impl Log {
     /// Appends a validated batch to the log, its cached tail and the WAL.
     pub fn append(&self, mut batch: Batch, cache: &LogCache, wal: &Wal) -> Result<Appended, AppendError> {
         let mut inner = self.inner.lock();
-        if let Some(closed) = self.progress.borrow().closed {
+        if let Some(closed) = inner.closed {
             return Err(AppendError::Closed(closed));
         }
         if let Sequencing::Duplicate(first) = judge(&inner.state, &batch.entry())? {
@@ -137,45 +138,62 @@ impl Log {
 
     /// Everything below `end` is durable: moves the high watermark, answers producers, wakes fetches.
     pub fn advance(&self, end: Offset) {
-        let moved = self.progress.send_if_modified(|progress| {
-            let moves = progress.closed.is_none() && end > progress.high_watermark;
-            if moves {
-                progress.high_watermark = end;
-            }
-            moves
-        });
-        if moved {
-            self.wake();
+        let mut inner = self.inner.lock();
+        if inner.closed.is_some() || end <= inner.high_watermark {
+            return;
+        }
+        inner.high_watermark = end;
+        let answered: Vec<_> = inner.producers.extract_if(.., |(wanted, _)| *wanted <= end).collect();
+        inner.wake_fetches();
+        drop(inner);
+        for (_, producer) in answered {
+            // It may have given up.
+            let _ = producer.send(Ok(()));
         }
     }
 
     /// Ends the log's service here: whoever waits is told why.
     pub fn close(&self, why: Closed) {
-        {
-            // Under the lock, so that no append is half done when the log closes.
-            let _inner = self.inner.lock();
-            self.progress.send_modify(|progress| progress.closed = progress.closed.or(Some(why)));
+        let mut inner = self.inner.lock();
+        let why = *inner.closed.get_or_insert(why);
+        let refused = std::mem::take(&mut inner.producers);
+        inner.wake_fetches();
+        drop(inner);
+        for (_, producer) in refused {
+            let _ = producer.send(Err(why));
         }
-        self.wake();
     }
 
     /// Waits until the high watermark is at `end`. Returns why not, where the log closes first.
     pub async fn durable(&self, end: Offset) -> Result<(), Closed> {
-        let mut progress = self.progress.subscribe();
-        let reached = progress.wait_for(|at| at.high_watermark >= end || at.closed.is_some()).await;
-        let reached = *reached.expect("the sender lives as long as the log");
-        if reached.high_watermark >= end { Ok(()) } else { Err(reached.closed.unwrap_or(Closed::NotOwner)) }
+        let waiter = {
+            let mut inner = self.inner.lock();
+            if inner.high_watermark >= end {
+                return Ok(());
+            }
+            if let Some(closed) = inner.closed {
+                return Err(closed);
+            }
+            if is_to_be_swept(inner.producers.len()) {
+                inner.producers.retain(|(_, producer)| !producer.is_closed());
+            }
+            let (producer, waiter) = oneshot::channel();
+            inner.producers.push((end, producer));
+            waiter
+        };
+        // The log itself holds the sender until it answers.
+        waiter.await.unwrap_or(Err(Closed::NotOwner))
     }
 
     /// Whether the log has ended its service, and why.
     pub fn closed(&self) -> Option<Closed> {
-        self.progress.borrow().closed
+        self.inner.lock().closed
     }
 
     /// The log as it is now.
     pub fn view(&self) -> LogView {
         let inner = self.inner.lock();
-        let high_watermark = self.progress.borrow().high_watermark;
+        let high_watermark = inner.high_watermark;
         let last_stable =
             inner.state.first_open_offset().map_or(high_watermark, |open| open.min(high_watermark));
         LogView { start: inner.start, high_watermark, last_stable, end: inner.state.end }
@@ -184,18 +202,10 @@ impl Log {
     /// Wakes `waiter` when there is more to read, until it is dropped.
     pub fn watch(&self, waiter: &Arc<Notify>) {
         let mut inner = self.inner.lock();
-        if inner.waiting.len() >= SWEEP_WAITING && inner.waiting.len().is_power_of_two() {
-            inner.waiting.retain(|waiting| waiting.strong_count() > 0);
+        if is_to_be_swept(inner.fetches.len()) {
+            inner.fetches.retain(|waiting| waiting.strong_count() > 0);
         }
-        inner.waiting.push(Arc::downgrade(waiter));
-    }
-
-    fn wake(&self) {
-        self.inner.lock().waiting.retain(|waiting| {
-            let waiter = waiting.upgrade();
-            waiter.iter().for_each(|waiter| waiter.notify_one());
-            waiter.is_some()
-        });
+        inner.fetches.push(Arc::downgrade(waiter));
     }
 
     /// The offset where `epoch` ends, and the largest epoch at or below it, as OffsetForLeaderEpoch answers (KIP-101). None
@@ -222,12 +232,22 @@ impl Log {
     /// Moves the log's start up to `start`. Returns the start as it then is.
     pub fn raise_start(&self, start: Offset) -> Offset {
         let mut inner = self.inner.lock();
-        inner.start = inner.start.max(start.min(self.progress.borrow().high_watermark));
+        inner.start = inner.start.max(start.min(inner.high_watermark));
         inner.start
     }
 
     /// Forgets producers that have been silent since `before_ms`.
     pub fn expire_producers(&self, before_ms: i64) {
         self.inner.lock().state.expire_producers(before_ms);
+    }
+}
+
+impl Inner {
+    fn wake_fetches(&mut self) {
+        self.fetches.retain(|waiting| {
+            let waiter = waiting.upgrade();
+            waiter.iter().for_each(|waiter| waiter.notify_one());
+            waiter.is_some()
+        });
     }
 }

@@ -2,10 +2,7 @@
 
 use super::{Closed, Log};
 use parking_lot::RwLock;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use thalweg_cache::LogCache;
 use thalweg_metadata::{Commit, ObjectIndex};
 use thalweg_segment::{Index, LogId, Offset};

@@ -5,5 +5,5 @@ mod log;
 mod logs;
 
 pub use idempotence::{SequenceError, Sequencing, judge};
-pub use log::{AppendError, Appended, Closed, Log, LogView, Progress};
+pub use log::{AppendError, Appended, Closed, Log, LogView};
 pub use logs::Logs;

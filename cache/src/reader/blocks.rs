@@ -1,7 +1,8 @@
 //! Blocks by name: from the cache, from a GET that is under way, or by a new one.
 //!
 //! A GET under way is a future that all who want one of its blocks poll together. It fails for all of them or for none,
-//! goes on while anybody is left who waits for it, and is dropped with the last. Nothing else runs or is queued.
+//! goes on while anybody is left who waits for it, and is dropped with the last. Nothing else runs or is queued. So whoever
+//! waits must go on polling, or drop: a future that is only kept would keep its charge.
 
 use crate::metrics::BlockCacheMetrics;
 use bytes::Bytes;

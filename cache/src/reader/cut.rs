@@ -2,8 +2,9 @@
 
 use super::Run;
 use bytes::Bytes;
+use std::ops::Range;
 use thalweg_metadata::{BlockRef, IndexError};
-use thalweg_segment::{Batch, FormatError, Offset, ReadError};
+use thalweg_segment::{Batch, FormatError, HEADER_LEN, Offset, ReadError};
 
 /// What a reader still wants.
 pub(super) struct Wanted {
@@ -52,25 +53,23 @@ impl Wanted {
 
     fn walk(&mut self, block: &BlockRef, bytes: &Bytes) -> Result<Option<Run>, FormatError> {
         let mut rest = bytes.clone();
-        let (mut start, mut stop) = (0, 0);
-        while !rest.is_empty() {
+        let mut taken = 0..0;
+        while !rest.is_empty() && !self.done {
             let position = bytes.len() - rest.len();
             let batch =
                 Batch::split_from(&mut rest).map_err(|_| FormatError::Malformed { what: "record batch" })?;
             if batch.end_offset() <= self.next || !is_part(&batch, block)? {
                 continue;
             }
-            if !self.take(&batch) {
+            if self.take(&batch) {
+                let start = if taken.is_empty() { position } else { taken.start };
+                taken = start..position + batch.len();
+            } else {
                 self.done = true;
-                break;
             }
-            if stop == 0 {
-                start = position;
-            }
-            stop = position + batch.len();
         }
-        let run = Run { bytes: bytes.slice(start..stop), end: self.next };
-        Ok((stop > 0).then_some(run))
+        let some = !taken.is_empty();
+        Ok(some.then(|| Run { bytes: part(bytes, taken), end: self.next }))
     }
 
     /// Counts the next batch in, unless it is beyond the limit or too large.
@@ -82,7 +81,20 @@ impl Wanted {
         self.next = batch.end_offset();
         self.bytes_left = self.bytes_left.saturating_sub(batch.len());
         self.any_size = false;
+        self.done = self.bytes_left < HEADER_LEN;
         true
+    }
+}
+
+/// A slice of a block that may keep the block's memory only where that is at most this many times its own: what a slow client
+/// has not taken yet is charged by its own size.
+const SHARED_PART: usize = 4;
+
+fn part(block: &Bytes, range: Range<usize>) -> Bytes {
+    if range.len().saturating_mul(SHARED_PART) < block.len() {
+        Bytes::copy_from_slice(&block[range])
+    } else {
+        block.slice(range)
     }
 }
 

@@ -144,6 +144,19 @@ async fn one_call_reads_no_more_than_its_cap_in_gets_of_bounded_size() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_read_beyond_what_max_bytes_has_room_for() {
+    let mut world = World::new().await;
+    world.segment(batches([0, 2, 4, 6], LARGE)).await;
+    let before = world.gets();
+    assert_eq!(bases(&world.read(0, 2 * batch(0, LARGE).len()).await), [0, 2]);
+    assert_eq!(world.gets() - before, 1, "the first block alone");
+    assert!(
+        world.reader.read(LOG, Offset(4), FOREVER, 0, false).await.expect("nothing asked for").is_empty()
+    );
+    assert_eq!(world.gets() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn readers_of_the_same_blocks_share_one_get_and_then_the_cache() {
     let mut world = World::new().await;
     world.segment(batches([0, 2, 4, 6], LARGE)).await;

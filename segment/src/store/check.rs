@@ -112,6 +112,10 @@ fn failed(operation: Operation) -> impl Fn(StoreError) -> CheckError {
 
 /// What a person may do about it.
 fn hint(operation: Operation, error: &StoreError) -> String {
+    if error.is_for_credentials() {
+        return "give credentials as for AWS's own tools: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
+            .to_owned();
+    }
     let cause = match error {
         StoreError::Unavailable { .. } => return "is the endpoint right, and can it be reached?".to_owned(),
         StoreError::Rejected { source, .. } => source.downcast_ref::<object_store::Error>(),

@@ -19,8 +19,17 @@ use tokio::time::{Instant, timeout_at};
 /// Keys in one page of a listing, and in one bulk deletion, of S3.
 const PAGE: u64 = 1000;
 
-/// Counts the requests of one purpose. Each ends, as an error, after `bound`: a PUT, and a GET with its body, as a whole; a
-/// listing or a bulk deletion page by page.
+/// The slowest link on which uploads succeed, in bytes a second for each. With one bound for all sizes, a large segment would
+/// begin anew for ever where the way to the store is narrow.
+const SLOWEST_UPLOAD: u64 = 1 << 20;
+
+/// How much longer than an empty request one that sends `bytes` may take.
+pub fn transfer_time(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST_UPLOAD)
+}
+
+/// Counts the requests of one purpose. Each ends, as an error, after `bound`: a PUT (and the time that its bytes take on a slow
+/// link), and a GET with its body, as a whole; a listing or a bulk deletion page by page.
 #[derive(Clone, Debug)]
 pub(super) struct Counted {
     pub(super) inner: Arc<dyn ObjectStore>,
@@ -47,8 +56,18 @@ impl Meter {
         method: Method,
         answer: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        self.measure_upload(method, 0, answer).await
+    }
+
+    /// One request that sends `bytes`, bounded.
+    pub(super) async fn measure_upload<T>(
+        &self,
+        method: Method,
+        bytes: u64,
+        answer: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let request = self.begin(method);
-        let answer = within(request.deadline(), answer).await;
+        let answer = within(request.deadline_with(bytes), answer).await;
         request.end(&answer);
         answer
     }
@@ -66,6 +85,11 @@ pub(super) struct Request {
 impl Request {
     fn deadline(&self) -> Instant {
         self.started + self.meter.bound
+    }
+
+    /// The deadline of a request that sends `bytes`.
+    fn deadline_with(&self, bytes: u64) -> Instant {
+        self.deadline() + transfer_time(bytes)
     }
 
     fn end<T>(mut self, answer: &Result<T>) {
@@ -103,7 +127,7 @@ impl ObjectStore for Counted {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let bytes = payload.content_length() as u64;
         let put = self.inner.put_opts(path, payload, options);
-        let put = self.meter.measure(Method::Put, put).await?;
+        let put = self.meter.measure_upload(Method::Put, bytes, put).await?;
         self.meter.metrics.sent(self.meter.purpose, bytes);
         Ok(put)
     }
@@ -203,7 +227,8 @@ fn watch<T: Send + 'static>(
     observe: impl FnMut(&mut Request, &T) + Send + 'static,
 ) -> BoxStream<'static, Result<T>> {
     let watched = Watched { items, request, bounds, observe, failed: false, over: false };
-    into_stream(watched).boxed()
+    // Fused: some callers ask once more after the end.
+    into_stream(watched).fuse().boxed()
 }
 
 struct Watched<T, F> {

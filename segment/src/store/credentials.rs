@@ -23,12 +23,16 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 use thalweg_runtime::Runtime;
+use tokio::time::timeout;
 
 /// Credentials are renewed this long before they expire. (S3 checks them when a request arrives, so this covers the time a
 /// request may wait for its connection; instance metadata has new ones five minutes ahead.)
 const RENEW_BEFORE: Duration = Duration::from_secs(4 * 60);
 /// After a renewal that failed, the old credentials serve this long before the next try.
 const RENEW_AGAIN: Duration = Duration::from_secs(15);
+
+/// A load that takes longer has failed. (Where there is no instance metadata, asking for it takes that long.)
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where credentials come from.
 type Source = Arc<dyn Fn() -> BoxFuture<'static, Result<Credentials, CredentialsError>> + Send + Sync>;
@@ -150,9 +154,10 @@ impl fmt::Debug for ChainCredentials {
 
 fn load(source: Source) -> Load {
     async move {
-        match source().await {
-            Ok(credentials) => Ok(Loaded::from(&credentials)),
-            Err(error) => Err(Failure::from(&error)),
+        match timeout(LOAD_TIMEOUT, source()).await {
+            Ok(Ok(credentials)) => Ok(Loaded::from(&credentials)),
+            Ok(Err(error)) => Err(Failure::from(&error)),
+            Err(_) => Err(Failure { permanent: false, why: format!("no answer within {LOAD_TIMEOUT:?}") }),
         }
     }
     .boxed()
@@ -213,17 +218,20 @@ mod tests {
         }
     }
 
+    /// The error of all loads, while there is one.
+    type Failing = Arc<Mutex<Option<fn() -> CredentialsError>>>;
+
     struct Fixture {
         clock: At,
         loads: Arc<AtomicUsize>,
-        failing: Arc<Mutex<Option<fn() -> CredentialsError>>>,
+        failing: Failing,
         credentials: ChainCredentials,
     }
 
     /// Every load takes a second and brings credentials, named by its number, that live an hour.
     fn fixture() -> Fixture {
         let (clock, loads) = (At::default(), Arc::new(AtomicUsize::new(0)));
-        let failing: Arc<Mutex<Option<fn() -> CredentialsError>>> = Arc::default();
+        let failing = Failing::default();
         let source: Source = {
             let (clock, loads, failing) = (clock.clone(), loads.clone(), failing.clone());
             Arc::new(move || {

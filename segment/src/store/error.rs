@@ -23,7 +23,7 @@ pub enum StoreError {
         path: Path,
     },
     /// Throttled, 5xx, timed out, connection lost. A write may or may not have happened.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", one_line(source.as_ref()))]
     Unavailable {
         /// Its key.
         path: Path,
@@ -31,7 +31,7 @@ pub enum StoreError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// Repeating will not help: no permission, no such bucket, malformed request.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", one_line(source.as_ref()))]
     Rejected {
         /// Its key.
         path: Path,
@@ -62,6 +62,13 @@ impl StoreError {
             Self::Unavailable { .. } => ErrorKind::Retry,
             Self::Rejected { .. } => ErrorKind::Rejected,
         }
+    }
+
+    /// There are no credentials, or not at the moment.
+    pub(super) fn is_for_credentials(&self) -> bool {
+        let (Self::Unavailable { source, .. } | Self::Rejected { source, .. }) = self else { return false };
+        let fault = cause::<Fault>(source.as_ref());
+        matches!(fault, Some(Fault::NoCredentials(_) | Fault::CredentialsUnavailable(_)))
     }
 
     /// The failure of a read, a listing or a deletion of `path`.
@@ -206,14 +213,28 @@ const REFUSALS: [&str; 4] = [
 /// The HTTP status that `error` or one of its causes names.
 fn status(error: &(dyn StdError + 'static)) -> Option<u16> {
     const MARK: &str = "returned non-2xx status code: ";
-    let text = error.to_string();
-    let at = text.find(MARK)? + MARK.len();
-    text.get(at..at + 3)?.parse().ok()
+    causes(error).find_map(|error| {
+        let text = error.to_string();
+        let at = text.find(MARK)? + MARK.len();
+        text.get(at..at + 3)?.parse().ok()
+    })
 }
 
-/// The store answered that the range lies outside the object (S3 says so of every range of an empty one).
-pub(super) fn is_unsatisfiable_range(error: &Error) -> bool {
-    matches!(error, Error::Generic { source, .. } if status(source.as_ref()) == Some(416))
+/// The message without line breaks, and cut off: it may hold all that the store has answered.
+fn one_line(error: &(dyn StdError + Send + Sync + 'static)) -> String {
+    const MAX_CHARS: usize = 1000;
+    let text = error.to_string();
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_CHARS).collect()
+}
+
+/// How stores answer a request for the last bytes of an object of none: S3 with 416, MinIO with the range "bytes 0--1/0", others
+/// with the whole of it.
+pub(super) fn may_be_of_empty_object(error: &Error) -> bool {
+    let Error::Generic { source, .. } = error else { return false };
+    status(source.as_ref()) == Some(416)
+        || says(source.as_ref(), "CONTENT_RANGE header")
+        || says(source.as_ref(), "non-partial response")
 }
 
 fn says(error: &(dyn StdError + 'static), text: &str) -> bool {

@@ -133,6 +133,13 @@ async fn a_missing_bucket_is_not_a_missing_object() {
 }
 
 #[tokio::test]
+async fn an_error_is_told_in_one_line() {
+    let store = answering(refusal("403 Forbidden", "Access\nDenied")).await;
+    let error = store.get(&key(), Purpose::Wal).await.expect_err("it is refused").to_string();
+    assert!(error.contains("403") && !error.contains('\n'), "{error}");
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_unavailable() {
     assert_eq!(created(String::new()).await, (ErrorKind::Retry, Outcome::Unavailable));
     let header = "HTTP/1.1 200 OK\r\nlast-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\netag: \"1\"\r\n";
@@ -140,6 +147,16 @@ async fn a_broken_connection_is_unavailable() {
     assert_eq!(read(cut).await, (ErrorKind::Retry, Outcome::Unavailable));
     let whole = format!("{header}content-length: 5\r\nconnection: close\r\n\r\n01234");
     assert_eq!(answering(whole).await.get(&key(), Purpose::Wal).await.expect("an object"), "01234");
+}
+
+#[tokio::test]
+async fn an_empty_body_is_an_empty_object() {
+    let header = "HTTP/1.1 200 OK\r\nlast-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\netag: \"1\"\r\n";
+    let store = answering(format!("{header}content-length: 0\r\nconnection: close\r\n\r\n")).await;
+    assert_eq!(store.get(&key(), Purpose::Wal).await.expect("an object"), "");
+    // The client's own way to read a body asks once more after its end.
+    let answer = store.client(Purpose::Metadata).get_opts(&key(), Default::default()).await;
+    assert_eq!(answer.expect("an object").bytes().await.expect("a body"), "");
 }
 
 #[tokio::test]

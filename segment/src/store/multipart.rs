@@ -17,7 +17,7 @@ impl MultipartUpload for CountedUpload {
         let part = self.inner.put_part(payload);
         let meter = self.meter.clone();
         Box::pin(async move {
-            meter.measure(Method::Multipart, part).await?;
+            meter.measure_upload(Method::Multipart, bytes, part).await?;
             meter.metrics.sent(meter.purpose, bytes);
             Ok(())
         })

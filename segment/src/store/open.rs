@@ -131,7 +131,6 @@ async fn open_bucket(
     bucket: String,
     runtime: &Runtime,
 ) -> Result<AmazonS3, OpenError> {
-    #[expect(clippy::disallowed_methods, reason = "AWS's own tools take the endpoint from there")]
     let endpoint = config.endpoint(|name| std::env::var(name).ok())?;
     let region = region(config, endpoint.is_some()).await;
     let path_style = config.path_style.unwrap_or(endpoint.is_some());

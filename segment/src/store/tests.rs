@@ -216,20 +216,39 @@ async fn a_range_beyond_the_end_is_an_error_and_not_a_short_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_fails_midway_begins_anew() {
-    let store = scripted([]);
+async fn a_listing_that_fails_or_hangs_begins_anew() {
+    let script = Arc::new(Mutex::new(VecDeque::new()));
+    let objects = Scripted { inner: Arc::new(InMemory::new()), script: script.clone() };
+    let store = Store::new(Arc::new(objects), runtime(), patience());
     for key in ["p/2", "p/1", "p/3", "q/1"] {
         stored(&store, key, "x").await;
     }
-    let again = scripted([]);
-    drop(again);
-    let keys = |objects: Vec<ObjectMeta>| -> Vec<String> {
-        objects.into_iter().map(|object| object.location.to_string()).collect()
-    };
-    let all = store.list(&path("p"), None, Purpose::Recovery).await.unwrap();
-    assert_eq!(keys(all), ["p/1", "p/2", "p/3"]);
-    let later = store.list(&path("p"), Some(&path("p/2")), Purpose::Recovery).await.unwrap();
-    assert_eq!(keys(later), ["p/2", "p/3"]);
+    script.lock().extend([broken(), Step::Hang]);
+    let listed = store.list(&path("p"), None, Purpose::Recovery).await.unwrap();
+    let keys: Vec<_> = listed.into_iter().map(|object| object.location.to_string()).collect();
+    assert_eq!(keys, ["p/1", "p/2", "p/3"]);
+    let counts = store.requests();
+    let ended = |outcome| counts.with_outcome(Purpose::Recovery, Method::List, outcome);
+    assert_eq!([Outcome::Unavailable, Outcome::Timeout, Outcome::Ok].map(ended), [1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_have_stable_names_and_labels() {
+    let mut registry = prometheus_client::registry::Registry::default();
+    let store = scripted([]).with_metrics(&mut registry);
+    store.create_once(&path("a"), "12345".into(), Purpose::Wal).await.unwrap();
+    store.get(&path("a"), Purpose::Fetch).await.unwrap();
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        r#"thalweg_object_store_requests_total{purpose="wal",method="put",outcome="ok"} 1"#,
+        r#"thalweg_object_store_requests_total{purpose="fetch",method="get",outcome="ok"} 1"#,
+        r#"thalweg_object_store_transferred_bytes_total{purpose="wal",direction="sent"} 5"#,
+        r#"thalweg_object_store_transferred_bytes_total{purpose="fetch",direction="received"} 5"#,
+        r#"thalweg_object_store_request_duration_seconds_count{purpose="wal",method="put"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
 }
 
 #[tokio::test]

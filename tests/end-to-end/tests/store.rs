@@ -1,5 +1,4 @@
 //! The suite that every object store is put to, on a real S3 implementation.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use object_store::{
     RetryConfig,

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::KeyValueStore;
 use thalweg_runtime::Runtime;
-use thalweg_segment::{Batch, BrokerId, Incarnation, LogId, Offset, ProducerId, ProducerState};
+use thalweg_segment::{Batch, BrokerId, Incarnation, LeaderEpoch, LogId, Offset, ProducerId, ProducerState};
 use thalweg_wal::WalConfig;
 
 /// Why a broker did not do what it was asked.
@@ -35,6 +35,9 @@ pub struct Fetched {
 pub trait Broker: Send + Sync {
     /// Which life of which broker.
     fn incarnation(&self) -> Incarnation;
+
+    /// The epoch under which it owns its logs; rises with every change of the owner, as the broker epoch need not.
+    fn leader_epoch(&self) -> LeaderEpoch;
 
     /// Appends a batch; returns its base offset once it is durable.
     async fn produce(&self, log: LogId, batch: Batch) -> Result<Offset, Refusal>;

@@ -14,7 +14,7 @@ use std::{
     },
     time::Duration,
 };
-use thalweg_segment::{Batch, Incarnation, LogId, Offset, testing::BatchBuilder};
+use thalweg_segment::{Batch, LeaderEpoch, LogId, Offset, testing::BatchBuilder};
 use tokio::time::sleep;
 
 /// What the clients of a run share. Cheap to clone.
@@ -68,7 +68,7 @@ impl Clients {
     async fn produce_idempotently(&self, producer: u64, log: LogId, depth: usize) {
         let mut unacknowledged = VecDeque::new();
         let (mut number, mut sequence) = (0, 0);
-        let mut leader = Incarnation::default();
+        let mut leader = LeaderEpoch::default();
         let pause = self.world.random().range(5..600);
         loop {
             while !self.stopped() && unacknowledged.len() < depth {
@@ -89,20 +89,20 @@ impl Clients {
 
     /// One attempt of everything that is not acknowledged. False where nothing was.
     ///
-    /// `leader` is the newest incarnation that has acknowledged something. What an older one says of sequence numbers does
-    /// not count: a zombie may not know the producer's last batches.
+    /// `newest` is the newest leader epoch in which something was acknowledged. What an older leader says of sequence numbers
+    /// does not count: a zombie may not know the producer's last batches.
     async fn send_all(
         &self,
         log: LogId,
         unacknowledged: &mut VecDeque<Unacknowledged>,
-        leader: &mut Incarnation,
+        newest: &mut LeaderEpoch,
     ) -> bool {
         let Some(server) = self.cluster.pick() else { return false };
-        let Some(incarnation) = server.broker().map(|broker| broker.incarnation()) else { return false };
+        let Some(epoch) = server.broker().map(|broker| broker.leader_epoch()) else { return false };
         let batches = unacknowledged.iter().map(|sent| sent.batch.clone()).collect();
         let patience = self.world.millis(1000, 15_000);
         let answers = self.cluster.produce(&server, log, batches, patience).await;
-        if answers[0] == Some(Err(Refusal::OutOfOrder)) && incarnation.epoch >= leader.epoch {
+        if answers[0] == Some(Err(Refusal::OutOfOrder)) && epoch >= *newest {
             let name = server.node.name();
             self.history.violation(format_args!("{name} has forgotten a producer's last batch in log {log}"));
         }
@@ -116,8 +116,8 @@ impl Clients {
             _ => true,
         });
         let acknowledged = unacknowledged.len() < before;
-        if acknowledged && incarnation.epoch > leader.epoch {
-            *leader = incarnation;
+        if acknowledged {
+            *newest = epoch.max(*newest);
         }
         acknowledged
     }
@@ -155,19 +155,16 @@ impl Clients {
 
     async fn read(&self, log: LogId) {
         let mut from = Offset(0);
-        let mut last: Option<(Incarnation, Offset)> = None;
         while !self.stopped() {
             sleep(self.world.millis(5, 1500)).await;
             if self.world.one_in(20) {
                 from = Offset(0);
             }
             let Some(server) = self.cluster.pick() else { continue };
-            let Some((incarnation, Ok(fetched))) = self.cluster.fetch(&server, log, from).await else {
-                continue;
-            };
-            let before = last.filter(|(who, _)| *who == incarnation).map(|(_, offset)| offset);
-            self.history.high_watermark(log, incarnation, fetched.high_watermark, before);
-            last = Some((incarnation, fetched.high_watermark));
+            let Some(epoch) = server.broker().map(|broker| broker.leader_epoch()) else { continue };
+            let before = self.history.highest(log, epoch);
+            let Some(Ok(fetched)) = self.cluster.fetch(&server, log, from).await else { continue };
+            self.history.high_watermark(log, epoch, fetched.high_watermark, before);
             self.history.fetched(log, &fetched.batches);
             from = fetched.batches.last().map_or(from, Batch::end_offset);
         }
@@ -180,7 +177,7 @@ impl Clients {
         while tokio::time::Instant::now() < deadline {
             let from = content.last().map_or(Offset(0), Batch::end_offset);
             let server = self.cluster.newest()?;
-            let Some((_, Ok(fetched))) = self.cluster.fetch(&server, log, from).await else {
+            let Some(Ok(fetched)) = self.cluster.fetch(&server, log, from).await else {
                 sleep(Duration::from_millis(200)).await;
                 continue;
             };

@@ -7,13 +7,14 @@ use crate::{
     mutation::Mutation,
     node::Node,
     object_store::SimStore,
+    real_broker,
     world::World,
 };
 use object_store::memory::InMemory;
 use parking_lot::Mutex;
 use std::{future::Future, sync::Arc, time::Duration};
 use thalweg_metadata::MemoryKv;
-use thalweg_segment::{Batch, BrokerId, Incarnation, LogId, Offset};
+use thalweg_segment::{Batch, BrokerId, LogId, Offset};
 use thalweg_wal::WalConfig;
 use tokio::{
     sync::oneshot,
@@ -120,7 +121,11 @@ impl Cluster {
                 mutation: *mutation,
                 live_states: live_states.clone(),
             };
-            match mini_broker::start(means).await {
+            let started = match mutation {
+                Some(mutation) if mutation.is_of_the_small_broker() => mini_broker::start(means).await,
+                _ => real_broker::start(means).await,
+            };
+            match started {
                 Ok(broker) => {
                     world.event(format_args!("{} serves as {}", node.name(), broker.incarnation()));
                     return Some(broker);
@@ -191,19 +196,12 @@ impl Cluster {
         received
     }
 
-    /// Reads from `server`; who answered and what, none where there was no answer in time.
-    pub async fn fetch(
-        &self,
-        server: &Server,
-        log: LogId,
-        from: Offset,
-    ) -> Option<(Incarnation, Result<Fetched, Refusal>)> {
+    /// Reads from `server`; none where there was no answer in time.
+    pub async fn fetch(&self, server: &Server, log: LogId, from: Offset) -> Option<Result<Fetched, Refusal>> {
         sleep(self.0.world.millis(0, 3)).await;
         let broker = server.broker()?;
-        let incarnation = broker.incarnation();
         let answer = call(&server.node, async move { broker.fetch(log, from).await });
-        let answer = timeout(Duration::from_secs(30), answer).await.ok()?.ok()?;
-        Some((incarnation, answer))
+        timeout(Duration::from_secs(30), answer).await.ok()?.ok()
     }
 
     /// Has the broker on `server` end in good order; true where it did in time.

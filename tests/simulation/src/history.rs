@@ -9,8 +9,8 @@
 //! 4. Whatever a fetch returned, from whichever broker, is in the final log at the same offset with the same payload: nothing
 //!    that was visible vanishes or changes.
 //! 5. The final log has every offset from 0 to its end once, and nothing that nobody sent.
-//! 6. A high watermark that one reader saw of one incarnation doesn't go down; none of a later incarnation is below one of
-//!    an earlier; none is above the final end.
+//! 6. A high watermark is not below one that was seen, before it was asked for, in the same or an earlier leader epoch; none
+//!    is above the final end.
 //! 7. An idempotent producer whose earlier batches were all acknowledged is not told that its next is out of order, unless by
 //!    a zombie.
 //! 8. Once the faults end, every idempotent batch is acknowledged, and the log reads the same after an orderly restart.
@@ -19,7 +19,7 @@ use crate::world::World;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
-use thalweg_segment::{Batch, Incarnation, LogId, Offset};
+use thalweg_segment::{Batch, LeaderEpoch, LogId, Offset};
 
 /// One batch that a client sent.
 struct Sent {
@@ -49,8 +49,8 @@ struct State {
     by_records: BTreeMap<Bytes, SentId>,
     /// What fetches returned: by log and base offset, the end offset and the records.
     seen: BTreeMap<(LogId, Offset), (Offset, Bytes)>,
-    /// Lowest and highest high watermark, by log and incarnation (in order of broker epoch).
-    high_watermarks: BTreeMap<(LogId, u64), (Offset, Offset)>,
+    /// Highest high watermark, by log and leader epoch.
+    high_watermarks: BTreeMap<(LogId, LeaderEpoch), Offset>,
 }
 
 impl History {
@@ -95,16 +95,23 @@ impl History {
         }
     }
 
-    /// A reader was told of a high watermark; `before` is what the same incarnation told the same reader before.
-    pub fn high_watermark(&self, log: LogId, incarnation: Incarnation, now: Offset, before: Option<Offset>) {
-        if before.is_some_and(|before| before > now) {
+    /// The highest high watermark that was seen so far in leader epochs up to `epoch`.
+    pub fn highest(&self, log: LogId, epoch: LeaderEpoch) -> Offset {
+        let state = self.0.state.lock();
+        let seen = state.high_watermarks.range((log, LeaderEpoch(i32::MIN))..=(log, epoch));
+        seen.map(|(_, high)| *high).max().unwrap_or_default()
+    }
+
+    /// A reader was told of a high watermark; `before` is what [`History::highest`] said when the reader asked.
+    pub fn high_watermark(&self, log: LogId, epoch: LeaderEpoch, now: Offset, before: Offset) {
+        if now < before {
             self.violation(format_args!(
-                "high watermark of log {log} at {incarnation}: {before:?}, then {now}"
+                "high watermark of log {log} in leader epoch {epoch}: {before}, then {now}"
             ));
         }
         let mut state = self.0.state.lock();
-        let range = state.high_watermarks.entry((log, incarnation.epoch.0)).or_insert((now, now));
-        *range = (range.0.min(now), range.1.max(now));
+        let highest = state.high_watermarks.entry((log, epoch)).or_default();
+        *highest = now.max(*highest);
     }
 
     /// Number of batches that were sent and that were acknowledged.
@@ -127,7 +134,7 @@ impl History {
         check.acknowledged_batches_are_there(&places);
         check.order_is_kept(&places);
         check.what_was_seen_is_there();
-        check.high_watermarks_rise(end);
+        check.high_watermarks_are_within(end);
     }
 }
 
@@ -218,18 +225,9 @@ impl Check<'_> {
         }
     }
 
-    fn high_watermarks_rise(&self, end: Offset) {
-        let mut highest = Offset(0);
-        for ((_, epoch), (low, high)) in
-            self.state.high_watermarks.range((self.log, 0)..=(self.log, u64::MAX))
-        {
-            if *low < highest {
-                self.violation(format_args!(
-                    "high watermark {low} in broker epoch {epoch}, {highest} before"
-                ));
-            }
-            highest = highest.max(*high);
-        }
+    fn high_watermarks_are_within(&self, end: Offset) {
+        let seen = self.state.high_watermarks.iter().filter(|((log, _), _)| *log == self.log);
+        let highest = seen.map(|(_, high)| *high).max().unwrap_or_default();
         if highest > end {
             self.violation(format_args!("high watermark {highest}, and the log ends at {end}"));
         }

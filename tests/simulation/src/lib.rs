@@ -22,6 +22,7 @@ pub mod mini_broker;
 pub mod mutation;
 pub mod node;
 pub mod object_store;
+pub mod real_broker;
 pub mod scenario;
 pub mod trace;
 pub mod world;

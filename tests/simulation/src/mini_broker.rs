@@ -297,6 +297,10 @@ impl Broker for MiniBroker {
         self.table.incarnation
     }
 
+    fn leader_epoch(&self) -> LeaderEpoch {
+        self.table.leader_epoch
+    }
+
     async fn produce(&self, log: LogId, batch: Batch) -> Result<Offset, Refusal> {
         let (base, wait) = self.append(log, batch)?;
         match wait {
@@ -341,7 +345,7 @@ impl Broker for MiniBroker {
     }
 }
 
-fn of_metadata(error: MetadataError) -> StartError {
+pub(crate) fn of_metadata(error: MetadataError) -> StartError {
     match error.kind() {
         _ if matches!(error, MetadataError::Store(KvError::Fenced { .. })) => {
             StartError::Fenced(error.to_string())
@@ -353,7 +357,7 @@ fn of_metadata(error: MetadataError) -> StartError {
     }
 }
 
-fn of_index(error: IndexError) -> StartError {
+pub(crate) fn of_index(error: IndexError) -> StartError {
     match error {
         IndexError::Metadata(error) => of_metadata(error),
         IndexError::Read(ReadError::Store(error)) if error.kind() == ErrorKind::Retry => {
@@ -363,7 +367,7 @@ fn of_index(error: IndexError) -> StartError {
     }
 }
 
-fn of_recovery(error: RecoveryError) -> StartError {
+pub(crate) fn of_recovery(error: RecoveryError) -> StartError {
     match error {
         RecoveryError::Metadata(error) => of_metadata(error),
         RecoveryError::Index(error) => of_index(error),

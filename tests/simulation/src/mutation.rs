@@ -37,6 +37,14 @@ impl Mutation {
     ];
 }
 
+impl Mutation {
+    /// Whether the fault is built into the small broker rather than into the code of the real one.
+    pub fn is_of_the_small_broker(self) -> bool {
+        use Mutation::{AnswerDuplicateEarly, EndsBeforeRaise, OpenAtCommittedEnd, StateFromLive};
+        matches!(self, AnswerDuplicateEarly | EndsBeforeRaise | OpenAtCommittedEnd | StateFromLive)
+    }
+}
+
 /// Turns the faults within the write-ahead log on or off, for this thread.
 pub fn apply(mutation: Option<Mutation>) {
     #[cfg(feature = "mutations")]

@@ -125,12 +125,8 @@ impl Run {
                 newest.kill();
             }
             3..=5 => self.pause(newest),
-            6 => {
-                // Where it can't close in time it goes on beside its successor.
-                if self.cluster.close(&newest, self.world.millis(100, 20_000)).await {
-                    newest.kill();
-                }
-            }
+            // Where it can't close in time it goes on beside its successor.
+            6 => self.close(&newest).await,
             // Its successor does not know that it lives.
             _ => {}
         }
@@ -141,6 +137,13 @@ impl Run {
         }
         if self.world.one_in(4) {
             successor.node.kill_after(self.world.random().range(1..300));
+        }
+    }
+
+    /// Ends a broker in good order, if that succeeds in time, and its machine with it.
+    async fn close(&self, server: &Server) {
+        if self.cluster.close(server, self.world.millis(100, 20_000)).await {
+            server.kill();
         }
     }
 

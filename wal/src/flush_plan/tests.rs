@@ -25,8 +25,10 @@ fn empty_bases(logs: std::ops::RangeInclusive<u64>) -> BTreeMap<LogId, Arc<LogSt
     logs.map(|log| (LogId(log), Arc::default())).collect()
 }
 
-/// Kind, and for each part log, base and end offset.
-fn shape(segments: &[Segment]) -> Vec<(Kind, Vec<(u64, i64, i64)>)> {
+/// A segment's kind, and for each of its parts log, base and end offset.
+type Shape = (Kind, Vec<(u64, i64, i64)>);
+
+fn shape(segments: &[Segment]) -> Vec<Shape> {
     let part = |part: &Part| (part.log.0, part.base_offset.0, part.end_offset().0);
     segments.iter().map(|segment| (segment.kind, segment.parts.iter().map(part).collect())).collect()
 }

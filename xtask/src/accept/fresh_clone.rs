@@ -33,7 +33,7 @@ pub fn check(report: &mut Report) -> Result<()> {
 fn in_clone(program: &str, clone: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(clone).env("XDG_CACHE_HOME", folder.join("cache"));
-    for variable in ["CARGO_TARGET_DIR", "THALWEG_TOOLS", BROKER_VARIABLE, "CARGO_MANIFEST_DIR", "GOCACHE"] {
+    for variable in ["CARGO_TARGET_DIR", "XTASK_TOOLS", BROKER_VARIABLE, "CARGO_MANIFEST_DIR", "GOCACHE"] {
         command.env_remove(variable);
     }
     command.env("CI", "true");

@@ -32,9 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub fn check(report: &mut Report) -> Result<()> {
     kill(report)?;
     report.must_succeed(&format!("{SEEDS} simulation seeds are clean"), simulate::run_seeds(SEEDS, 0, &[]));
-    let mut mutations =
-        cargo(&["run", "--quiet", "--release", "--package", "thalweg-simulation", "--", "--mutations"]);
-    report.must_succeed("every mutation is caught by the simulation", cargo::run(&mut mutations));
+    report.must_succeed("every mutation is caught by the simulation", simulate::run_mutations());
     Ok(())
 }
 

@@ -11,14 +11,14 @@ use std::{
 use tempfile::TempDir;
 
 /// Names the program under test, in place of the one that Cargo built beside us.
-const BINARY_VARIABLE: &str = "THALWEG_BIN";
+const BINARY_VARIABLE: &str = "XTASK_BROKER";
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How the binary says where it listens; the line may have an indent and other words before it.
 const LISTENING: &str = "listening on PLAINTEXT://";
 
-/// The `thalweg` program: `$THALWEG_BIN`, else the one in the folder of the running program's profile.
+/// The `thalweg` program: `$XTASK_BROKER`, else the one in the folder of the running program's profile.
 pub fn binary() -> Result<PathBuf> {
     if let Some(program) = env::var_os(BINARY_VARIABLE) {
         return Ok(program.into());
@@ -96,6 +96,10 @@ impl Options {
 
     fn command(&self, folder: &Path) -> Command {
         let mut command = Command::new(&self.program);
+        // The user's own settings are not the tests'.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("THALWEG_")) {
+            command.env_remove(name);
+        }
         command.current_dir(folder).args(&self.arguments).envs(self.environment.iter().cloned());
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));

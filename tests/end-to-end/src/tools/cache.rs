@@ -10,9 +10,9 @@ use std::{
 };
 
 /// Names the cache folder, in place of the user's own.
-const FOLDER_VARIABLE: &str = "THALWEG_TOOLS";
+const FOLDER_VARIABLE: &str = "XTASK_TOOLS";
 
-/// `$THALWEG_TOOLS`, else `thalweg-tools` in the user's cache folder.
+/// `$XTASK_TOOLS`, else `thalweg-tools` in the user's cache folder.
 pub fn cache_folder() -> PathBuf {
     let user_cache = || match env::var_os("XDG_CACHE_HOME") {
         Some(folder) => PathBuf::from(folder),

@@ -1,0 +1,179 @@
+//! The broker that the program runs, without its sockets: requests come in as Kafka's messages.
+
+use crate::broker::{Broker, Fetched, Means, Refusal, StartError};
+use crate::mini_broker::{of_index, of_metadata, of_recovery};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use thalweg_broker::{
+    api::{Answer, Handlers},
+    broker::{self, Broker as Core},
+    config::{Config, Resolved, topic_resolver},
+    context::{AllowAll, Principal, RequestContext, Unlimited},
+    settings::BrokerSettings,
+};
+use thalweg_metadata::MetadataError;
+use thalweg_protocol::{ApiKey, ErrorCode, Request, RequestHeader, Response, messages::*};
+use thalweg_segment::{Batch, Incarnation, LeaderEpoch, LogId, Offset, Patience, Store, split_batches};
+
+use fetch_request::{FetchPartition, FetchTopic as WantedTopic};
+use produce_request::{PartitionProduceData, TopicProduceData};
+
+const PATIENCE: Patience = Patience {
+    attempt: Duration::from_secs(3),
+    total: Duration::from_secs(20),
+    backoff: Duration::from_millis(20),
+    max_backoff: Duration::from_secs(1),
+};
+/// The topic whose partitions are the logs.
+const TOPIC: &str = "simulated";
+/// Last versions that name topics by their names.
+const PRODUCE_VERSION: i16 = 12;
+const FETCH_VERSION: i16 = 12;
+const FETCH_BYTES: i32 = 4000;
+/// The clients of the simulation have a patience of their own.
+const PRODUCE_TIMEOUT_MS: i32 = 3_600_000;
+
+struct RealBroker {
+    handlers: Handlers,
+    logs: Vec<LogId>,
+}
+
+/// Starts one, and has it create the topic if nobody has.
+pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
+    let store = Store::new(means.store.clone(), means.runtime.clone(), PATIENCE);
+    let config = Arc::new(Config::defaults());
+    let resolved = Arc::new(RwLock::new(Resolved::default()));
+    let resolve = topic_resolver(config.clone(), resolved.clone());
+    let settings = BrokerSettings { broker: means.broker, wal: means.config, ..config.broker_settings() };
+    let mut registry = prometheus_client::registry::Registry::default();
+    let cluster = "simulation".to_owned();
+    let core = Core::start(means.runtime, store, means.kv, cluster, settings, resolve, &mut registry);
+    let broker = core.await.map_err(of_start)?;
+    create_topic(&broker, &means.logs).await?;
+    let handlers =
+        Handlers { broker, config, resolved, authorizer: Arc::new(AllowAll), quotas: Arc::new(Unlimited) };
+    Ok(Arc::new(RealBroker { handlers, logs: means.logs }))
+}
+
+async fn create_topic(broker: &Core, logs: &[LogId]) -> Result<(), StartError> {
+    if broker.topics.by_name(TOPIC).is_none() {
+        let partitions = u32::try_from(logs.len()).expect("a few");
+        match broker.topics.create(TOPIC, partitions, Default::default()).await {
+            // Another broker may have been faster; then this one does not know the topic, and starts again.
+            Ok(_) => {}
+            Err(MetadataError::TopicExists { name }) => {
+                return Err(StartError::Again(format!("{name} exists")));
+            }
+            Err(error) => return Err(of_metadata(error)),
+        }
+    }
+    Ok(())
+}
+
+fn of_start(error: broker::StartError) -> StartError {
+    match error {
+        broker::StartError::Metadata(error) => of_metadata(error),
+        broker::StartError::Index(error) => of_index(error),
+        broker::StartError::Recovery(error) => of_recovery(error),
+    }
+}
+
+impl RealBroker {
+    fn partition(&self, log: LogId) -> i32 {
+        let at = self.logs.iter().position(|known| *known == log).expect("clients use logs that there are");
+        i32::try_from(at).expect("a few")
+    }
+
+    async fn ask(&self, api_version: i16, request: Request) -> Answer {
+        let header = RequestHeader {
+            api_key: request.api_key(),
+            api_version,
+            correlation_id: 0,
+            client_id: String::new(),
+        };
+        let context = RequestContext {
+            principal: Principal::anonymous(),
+            listener: "PLAINTEXT".into(),
+            client_id: None,
+            client: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        };
+        let budgets = &self.handlers.broker.budgets;
+        let budget = if header.api_key == ApiKey::Produce { &budgets.produce } else { &budgets.requests };
+        let charge = budget.charge(1).await;
+        self.handlers.handle(context, &header, request, charge).await.await
+    }
+}
+
+fn refusal(code: i16) -> Refusal {
+    match ErrorCode::from_code(code) {
+        ErrorCode::NotLeaderOrFollower => Refusal::NotLeader,
+        ErrorCode::OutOfOrderSequenceNumber => Refusal::OutOfOrder,
+        _ => Refusal::Unavailable,
+    }
+}
+
+#[async_trait]
+impl Broker for RealBroker {
+    fn incarnation(&self) -> Incarnation {
+        self.handlers.broker.topics.owner().incarnation
+    }
+
+    fn leader_epoch(&self) -> LeaderEpoch {
+        self.handlers.broker.topics.owner().leader_epoch
+    }
+
+    async fn produce(&self, log: LogId, mut batch: Batch) -> Result<Offset, Refusal> {
+        // As clients send them.
+        batch.place(Offset(0), LeaderEpoch(-1));
+        let records = Bytes::from([&batch.head()[..], batch.records()].concat());
+        let data =
+            PartitionProduceData::default().with_index(self.partition(log)).with_records(Some(records));
+        let name = TopicName(StrBytes::from_static_str(TOPIC));
+        let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
+        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(PRODUCE_TIMEOUT_MS);
+        let answer = self.ask(PRODUCE_VERSION, request.with_topic_data(vec![topic]).into()).await;
+        let Some(Response::Produce(response)) = answer.response else { return Err(Refusal::Unavailable) };
+        let partition = &response.responses[0].partition_responses[0];
+        match partition.error_code {
+            0 => Ok(Offset(partition.base_offset)),
+            code => Err(refusal(code)),
+        }
+    }
+
+    async fn fetch(&self, log: LogId, from: Offset) -> Result<Fetched, Refusal> {
+        let partition = FetchPartition::default()
+            .with_partition(self.partition(log))
+            .with_fetch_offset(from.0)
+            .with_current_leader_epoch(-1)
+            .with_partition_max_bytes(FETCH_BYTES);
+        let name = TopicName(StrBytes::from_static_str(TOPIC));
+        let topic = WantedTopic::default().with_topic(name).with_partitions(vec![partition]);
+        let request = FetchRequest::default().with_max_bytes(FETCH_BYTES).with_topics(vec![topic]);
+        let answer = self.ask(FETCH_VERSION, request.with_session_epoch(-1).into()).await;
+        let Some(Response::Fetch(response)) = answer.response else { return Err(Refusal::Unavailable) };
+        let partition = &response.topics[0].partitions[0];
+        if partition.error_code != 0 {
+            return Err(refusal(partition.error_code));
+        }
+        let batches = split_batches(partition.records.concat().into()).map_err(|_| Refusal::Unavailable)?;
+        Ok(Fetched { batches, high_watermark: Offset(partition.high_watermark) })
+    }
+
+    fn request_flush(&self) {
+        self.handlers.broker.wal.request_flush();
+    }
+
+    async fn close(&self) -> bool {
+        self.handlers.broker.close().await.is_ok()
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.handlers.broker.fenced().borrow().is_some()
+    }
+}
