@@ -1,4 +1,5 @@
 //! The Fetch response's own encoder against that of `kafka-protocol`, byte for byte.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_response as wire;

@@ -1,4 +1,5 @@
 //! Frames as clients and brokers exchange them.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use bytes::Bytes;
 use thalweg_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};

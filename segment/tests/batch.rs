@@ -1,4 +1,5 @@
 //! Record batches as they come from the network and from storage.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};

@@ -1,6 +1,7 @@
 //! Objects as version 1 wrote them, byte for byte. They stay: whatever a later version writes, it reads these.
 //!
 //! A changed format gets a new version and files of its own beside these; `UPDATE_EXPECT=1` writes those.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use bytes::Bytes;
 use expect_test::expect_file;

@@ -1,4 +1,5 @@
 //! Keys of objects.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use object_store::path::Path;
 use thalweg_segment::*;

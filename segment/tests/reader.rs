@@ -1,4 +1,5 @@
 //! Objects read through a store: how many requests that takes, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use bytes::Bytes;
 use object_store::{PutPayload, memory::InMemory, path::Path};

@@ -1,4 +1,5 @@
 //! Whatever is written reads back the same; whatever is damaged is noticed.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};

@@ -1,4 +1,5 @@
 //! The state of a log as Kafka's `ProducerStateManager` would have it.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use thalweg_segment::testing::BatchBuilder;
 use thalweg_segment::*;

@@ -1,4 +1,5 @@
 //! How a writer lays an object out, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use thalweg_segment::testing::BatchBuilder;
 use thalweg_segment::*;

@@ -208,6 +208,10 @@ impl Service for Handlers {
         }
     }
 
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the inner future is the answer, which is awaited in its turn"
+    )]
     fn serve<'a>(&'a self, peer: &'a Peer, frame: Frame) -> BoxFuture<'a, BoxFuture<'static, Reply>> {
         Box::pin(async move {
             match self.take_in(peer, frame).await {

@@ -10,7 +10,6 @@ use crate::{
     partition::{AppendError, Appended, Closed, Log, SequenceError},
     topics::Topic,
 };
-use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
@@ -131,7 +130,7 @@ impl Handlers {
         if crate::topics::is_internal(topic.name()) {
             return Err(ErrorCode::InvalidTopicException.into());
         }
-        let records = data.records.unwrap_or_else(Bytes::new);
+        let records = data.records.unwrap_or_default();
         let runtime = &self.broker.runtime;
         let mut checked = check_batch(runtime, version, records, &topic.settings).await?;
         checked.batch = checked.batch.with_charge(Some(charge.clone()));

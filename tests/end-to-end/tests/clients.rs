@@ -1,5 +1,5 @@
 //! Clients as people use them, on both kinds of store.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests of real processes, in real time")]
 
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;

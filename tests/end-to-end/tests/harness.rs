@@ -1,5 +1,5 @@
 //! What the other tests rest on: the raw client against Apache Kafka itself, the proxy against MinIO.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests of real processes, in real time")]
 
 use bytes::Bytes;
 use thalweg_end_to_end::{

@@ -1,5 +1,5 @@
 //! Bytes that are not Kafka, at the real socket.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests of real processes, in real time")]
 
 use anyhow::{Result, bail};
 use std::{net::SocketAddr, time::Duration};

@@ -1,5 +1,5 @@
 //! Life and death of the real binary: kill -9, SIGTERM, a second broker on the same store, bad command lines.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests of real processes, in real time")]
 
 use std::{sync::atomic::Ordering, time::Duration};
 use thalweg_end_to_end::{

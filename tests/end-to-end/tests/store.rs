@@ -1,4 +1,5 @@
 //! The suite that every object store is put to, on a real S3 implementation.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests of real processes, in real time")]
 
 use object_store::{
     RetryConfig,
