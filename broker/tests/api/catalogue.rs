@@ -581,9 +581,11 @@ fn alter_configs(world: &World) -> Named<AlterConfigsRequest> {
     requests
 }
 
+/// Name, new number of partitions, and brokers of each that is added.
+type Grown<'a> = (&'a str, i32, Option<&'a [&'a [i32]]>);
+
 fn create_partitions(world: &World) -> Named<CreatePartitionsRequest> {
-    type Assigned<'a> = Option<&'a [&'a [i32]]>;
-    let of = |topics: &[(&str, i32, Assigned<'_>)]| {
+    let of = |topics: &[Grown<'_>]| {
         let topics = topics.iter().map(|(name, count, assignments)| {
             let assignments = assignments.map(|brokers| {
                 let one = |ids: &&[i32]| ids.iter().map(|id| BrokerId(*id)).collect();
