@@ -55,7 +55,7 @@ impl Index {
     }
 
     /// Reads an index block. Lengths are checked before anything is allocated. The block's CRC is in the footer, see
-    /// [`Footer::read_index`].
+    /// [`crate::Footer::read_index`].
     pub fn decode(bytes: Bytes) -> Result<Self, FormatError> {
         Self::decode_slice(&bytes)
     }
