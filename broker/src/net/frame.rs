@@ -80,24 +80,35 @@ pub async fn read_frame<S: AsyncRead + Unpin>(
     classify: impl Fn(i16) -> (Class, &'static str),
 ) -> Result<Frame, FrameError> {
     let mut prefix = [0; PREFIX];
-    read_prefix(socket, &mut prefix, settings.max_idle).await?;
+    let largest = settings.max_produce_frame.max(settings.max_other_frame);
+    read_prefix(socket, &mut prefix, settings.max_idle, largest).await?;
     let (class, api) = classify(i16::from_be_bytes([prefix[4], prefix[5]]));
     let length = i32::from_be_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]);
     let max = if class == Class::Produce { settings.max_produce_frame } else { settings.max_other_frame };
-    let size = usize::try_from(length).ok().filter(|size| (MIN_FRAME..=max).contains(size));
-    let size = size.ok_or(FrameError::Length { length, min: MIN_FRAME, max })?;
+    let size = checked_size(length, max)?;
     let (bytes, charge) = read_body(socket, &prefix[4..], size, class, settings).await?;
     Ok(Frame { api, bytes, charge, class })
 }
 
+/// The frame's size, if it is that of a request.
+fn checked_size(length: i32, max: usize) -> Result<usize, FrameError> {
+    let size = usize::try_from(length).ok().filter(|size| (MIN_FRAME..=max).contains(size));
+    size.ok_or(FrameError::Length { length, min: MIN_FRAME, max })
+}
+
+/// Reads the prefix. A length that no request has ends it at once, whether or not more follows.
 async fn read_prefix<S: AsyncRead + Unpin>(
     socket: &mut S,
     prefix: &mut [u8; PREFIX],
     max_idle: Duration,
+    largest: usize,
 ) -> Result<(), FrameError> {
     let first = timeout(max_idle, socket.read(prefix)).await.map_err(|_| FrameError::Idle)??;
     if first == 0 {
         return Err(FrameError::Closed);
+    }
+    if let Some(length) = prefix[..first].first_chunk() {
+        checked_size(i32::from_be_bytes(*length), largest)?;
     }
     let rest = timeout(max_idle, socket.read_exact(&mut prefix[first..])).await;
     rest.map_err(|_| FrameError::Idle)??;
@@ -211,6 +222,16 @@ mod tests {
             assert_eq!((frame.charge.bytes(), settings.budgets.receiving.used()), (arrived, arrived));
         }
         assert_eq!(settings.budgets.receiving.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_length_that_no_request_has_is_refused_before_anything_follows() {
+        for length in [i32::MAX, -5, 0] {
+            let (mut client, mut server) = tokio::io::duplex(64);
+            client.write_all(&length.to_be_bytes()).await.expect("there is room");
+            let read = read_frame(&mut server, &settings(), |_| (Class::Other, "test")).await;
+            assert!(matches!(read, Err(FrameError::Length { .. })), "{length}");
+        }
     }
 
     #[tokio::test]

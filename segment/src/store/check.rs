@@ -4,7 +4,7 @@ use super::{ErrorKind, Purpose, Store, StoreError};
 use bytes::Bytes;
 use object_store::path::Path;
 use std::fmt;
-use tokio::join;
+use tokio::{join, time::sleep};
 
 /// What was tried when the check failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +65,35 @@ impl CheckError {
     }
 }
 
+/// Tries, each with a key of its own: one lost answer must not keep a broker from starting.
+const TRIES: usize = 5;
+
 /// Creates one random key below `check/` twice at the same time, reads and lists it and deletes it again: five requests in
-/// three turns. The key is removed after a failure too, if it can be.
+/// three turns. Keys are removed after a failure too, if they can be.
 pub async fn check(store: &Store) -> Result<(), CheckError> {
-    let path = Path::from(format!("check/{}", store.0.runtime.random().uuid()));
-    let checked = check_at(store, &path).await;
-    let deleted = store.delete(vec![path], Purpose::Check).await;
+    let mut paths = Vec::new();
+    let checked = check_until_answered(store, &mut paths).await;
+    let deleted = store.delete(paths, Purpose::Check).await;
     checked?;
     deleted.map_err(failed(Operation::Delete))
+}
+
+/// Checks at a new key, noted in `paths`, whenever the outcome of the last creation is unknown.
+async fn check_until_answered(store: &Store, paths: &mut Vec<Path>) -> Result<(), CheckError> {
+    let mut pause = store.0.patience.backoff;
+    loop {
+        let path = Path::from(format!("check/{}", store.0.runtime.random().uuid()));
+        paths.push(path.clone());
+        match check_at(store, &path).await {
+            Err(CheckError::Failed { operation: Operation::Create, source })
+                if source.kind() == ErrorKind::Retry && paths.len() < TRIES =>
+            {
+                sleep(pause).await;
+                pause *= 2;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn check_at(store: &Store, path: &Path) -> Result<(), CheckError> {

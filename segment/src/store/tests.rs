@@ -336,6 +336,13 @@ async fn the_check_names_the_request_that_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_check_goes_on_at_another_key_when_a_creation_is_not_answered() {
+    let store = scripted([broken(), Step::Hang]);
+    check(&store).await.expect("the second key is created");
+    assert!(store.list(&path("check"), None, Purpose::Check).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_brokers_of_a_new_bucket_agree_on_its_cluster_id() {
     let store = scripted([]);
     let ids = ["a", "b", "c"];

@@ -72,7 +72,9 @@ impl Report {
     }
 
     fn add(&mut self, what: &str, figure: String, target: String, met: Option<bool>) {
-        eprintln!("  {what}: {figure} {target} {}", mark(met));
+        let target_shown =
+            if target.is_empty() { String::new() } else { format!(" ({target}: {})", mark(met)) };
+        eprintln!("  {what}: {figure}{target_shown}");
         self.rows.push(Row { what: what.to_owned(), figure, target, met });
     }
 }

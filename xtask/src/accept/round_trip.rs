@@ -24,8 +24,8 @@ pub fn check(report: &mut Report) -> Result<()> {
     let text = Text::new(tools::debian_packages()?)?;
     report.note("Packages, MB", format!("{:.1}", text.input.metadata()?.len() as f64 / 1e6));
     let on_file = Options::new()?.start()?;
-    text.write(report, "file:", &on_file)?;
-    text.read(report, "file:", &on_file)?;
+    text.write(report, "file", &on_file)?;
+    text.read(report, "file", &on_file)?;
     drop(on_file);
 
     let minio = MinIo::start()?;
