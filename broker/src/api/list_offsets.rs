@@ -155,8 +155,12 @@ impl Broker {
             let batches = self.batches(log, from, end).await?;
             let Some(last) = batches.last() else { break };
             from = last.end_offset();
-            let candidates = batches.iter().filter(|batch| batch.max_timestamp() >= timestamp);
-            let found = candidates.filter_map(|batch| find(batch, start, |at| at >= timestamp)).next();
+            // Off the threads that serve sockets: a batch may have to be decompressed.
+            let search = move || {
+                let mut candidates = batches.iter().filter(|batch| batch.max_timestamp() >= timestamp);
+                candidates.find_map(|batch| find(batch, start, |at| at >= timestamp))
+            };
+            let found = self.runtime.compute(search).await;
             if found.is_some() {
                 return Ok(found);
             }

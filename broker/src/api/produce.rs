@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use produce_request::PartitionProduceData;
 use produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
 
+/// How long a batch that the broker has made larger may wait for memory.
+const EXPANDED_PATIENCE: Duration = Duration::from_secs(10);
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 13;
 
@@ -131,10 +133,22 @@ impl Handlers {
             return Err(ErrorCode::InvalidTopicException.into());
         }
         let records = data.records.unwrap_or_default();
-        let runtime = &self.broker.runtime;
+        let (runtime, arrived) = (&self.broker.runtime, records.len());
         let mut checked = check_batch(runtime, version, records, &topic.settings).await?;
-        checked.batch = checked.batch.with_charge(Some(charge.clone()));
+        let charge = match checked.batch.len() > arrived {
+            true => self.charge_expanded(checked.batch.len()).await?,
+            false => charge.clone(),
+        };
+        checked.batch = checked.batch.with_charge(Some(charge));
         Ok(Ready { log, checked })
+    }
+
+    /// Charges a batch that has become larger than it came in, because its topic stores another codec. Its request holds memory
+    /// meanwhile, so it doesn't wait for ever.
+    async fn charge_expanded(&self, bytes: usize) -> Result<Charge, Refusal> {
+        let charged =
+            tokio::time::timeout(EXPANDED_PATIENCE, self.broker.budgets.produce.charge(bytes)).await;
+        charged.map_err(|_| ErrorCode::RequestTimedOut.into())
     }
 
     /// Appends what has passed. All of it lands in one WAL object, unless that is full.
