@@ -32,7 +32,7 @@ pub struct BrokerSettings {
     pub dynamic: DynamicSettings,
 }
 
-/// Bytes of each class of memory; together `memory.bytes`.
+/// Bytes of each class of memory; together nine tenths of `memory.bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemorySettings {
     /// Produced batches from the socket until they are evicted from the log cache: requests, the WAL, the tail.
@@ -52,17 +52,18 @@ pub struct MemorySettings {
 }
 
 impl MemorySettings {
-    /// Divides a budget: most of it to the tail, which serves both the WAL and its readers.
+    /// Divides a budget: most of it to the tail, which serves both the WAL and its readers. A tenth is left to what isn't charged:
+    /// the program itself, its connections, the index, and what the allocator can't give back.
     pub fn divide(total: usize) -> Self {
         let percent = |share: usize| total / 100 * share;
         Self {
-            produce: percent(65),
-            log_cache: percent(45),
-            block_cache: percent(12),
-            block_reads: percent(6),
-            requests: percent(6),
+            produce: percent(60),
+            log_cache: percent(42),
+            block_cache: percent(11),
+            block_reads: percent(5),
+            requests: percent(5),
             receiving: percent(1),
-            responses: percent(10),
+            responses: percent(8),
         }
     }
 }
