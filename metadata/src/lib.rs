@@ -1,7 +1,5 @@
 //! Cluster state and the object index, over a small key-value trait.
 
-#![allow(clippy::todo)]
-
 mod call;
 mod codec;
 #[cfg(any(test, feature = "testing"))]

@@ -3,8 +3,6 @@
 //! An object holds whole record batches of one log or of many: `header | data blocks | state blocks | index block | footer`.
 //! A WAL object, a flushed segment, a fence and a recovery manifest are the same format with another [`Kind`].
 
-#![allow(clippy::todo)]
-
 mod batch;
 mod codec;
 mod footer;
