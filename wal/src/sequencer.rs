@@ -82,6 +82,8 @@ struct Collected {
     bytes: usize,
     /// When the first of them was appended.
     since: Option<Instant>,
+    /// When the last was.
+    latest: Option<Instant>,
 }
 
 /// An object that has its sequence.
@@ -227,7 +229,8 @@ impl Sequencer {
         if self.open.bytes == 0 || self.is_blocked() {
             return None;
         }
-        Some(if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() })
+        let due = if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() };
+        Some(self.budget.collect_until(due, self.open.since?, self.open.latest?))
     }
 
     fn is_held_back(&mut self, now: Instant) -> bool {
@@ -253,7 +256,7 @@ impl Sequencer {
 
     fn issue(&mut self, object: Collected, cause: Cause) -> CutObject {
         let sequence = self.next_sequence();
-        let Collected { batches, bytes, since } = object;
+        let Collected { batches, bytes, since, .. } = object;
         for (log, batches) in &batches {
             let (Some(track), Some(last)) = (self.logs.get_mut(log), batches.last()) else { continue };
             track.unacknowledged.push_back((sequence, last.end_offset()));
@@ -369,6 +372,7 @@ impl Sequencer {
 impl Collected {
     fn push(&mut self, log: LogId, batch: Batch, now: Instant) {
         self.since.get_or_insert(now);
+        self.latest = Some(now);
         self.bytes += batch.len();
         self.batches.entry(log).or_default().push(batch);
     }
