@@ -45,7 +45,7 @@ pub(crate) struct Limits {
 /// Why an object was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It was full.
+    /// It was full, or half full and nothing was in flight.
     Size,
     /// Nothing was in flight and the budget had a token.
     Idle,
@@ -179,7 +179,7 @@ impl Sequencer {
         if full {
             self.close_open_object();
         }
-        closed || full || (first && self.holds == 0)
+        closed || full || self.holds == 0 && (first || self.is_worth_a_put())
     }
 
     fn close_open_object(&mut self) {
@@ -215,19 +215,37 @@ impl Sequencer {
             self.budget.overdraw(now);
             return Some(self.issue(full, Cause::Size));
         }
-        if now < self.due()? || self.is_held_back(now) || !self.budget.try_draw(now) {
+        if now < self.due()? || self.is_held_back(now) {
             return None;
         }
-        let cause = if self.in_flight == 0 { Cause::Idle } else { Cause::Budget };
+        let cause = match self.in_flight {
+            _ if self.is_worth_a_put() => Cause::Size,
+            0 => Cause::Idle,
+            _ => Cause::Budget,
+        };
+        if cause == Cause::Size {
+            self.budget.overdraw(now);
+        } else if !self.budget.try_draw(now) {
+            return None;
+        }
         let open = std::mem::take(&mut self.open);
         self.held_back = None;
         Some(self.issue(open, cause))
+    }
+
+    /// Whether the open object needs no token though it isn't full: half of one is cheap enough, and what would fill it may
+    /// be waiting for its acknowledgement, as the few requests that a producer has in flight do.
+    fn is_worth_a_put(&self) -> bool {
+        self.in_flight == 0 && self.open.bytes >= self.limits.object_bytes / 2
     }
 
     /// When the open object is to be cut, holds aside.
     fn due(&self) -> Option<Instant> {
         if self.open.bytes == 0 || self.is_blocked() {
             return None;
+        }
+        if self.is_worth_a_put() {
+            return self.open.latest;
         }
         let due = if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() };
         Some(self.budget.collect_until(due, self.open.since?, self.open.latest?))
