@@ -5,6 +5,7 @@
 
 mod batch;
 mod codec;
+mod crc;
 mod footer;
 mod ids;
 mod index;
