@@ -13,10 +13,11 @@
 
 use crate::codec::{self, Decoder, put_signed, put_varint};
 use crate::{
-    FormatError, LeaderEpoch, LogState, Offset, ProducedBatch, ProducerId, ProducerState, REMEMBERED_BATCHES,
+    FormatError, LeaderEpoch, LogState, Offset, ProducedBatch, ProducerId, ProducerState, Producers,
+    REMEMBERED_BATCHES,
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// The fewest bytes that an entry can have, for the check of a count before anything is allocated.
 const MIN_EPOCH_LEN: usize = 2;
@@ -37,7 +38,7 @@ impl LogState {
         }
         put_varint(&mut out, self.producers.len() as u64);
         let mut last_id = 0;
-        for (id, producer) in &self.producers {
+        for (id, producer) in self.producers.iter() {
             put_difference(&mut out, id.0, last_id);
             put_producer(&mut out, producer, self.end);
             last_id = id.0;
@@ -93,10 +94,7 @@ fn read_epochs(decoder: &mut Decoder<'_>, end: Offset) -> Result<Vec<(LeaderEpoc
     Ok(epochs)
 }
 
-fn read_producers(
-    decoder: &mut Decoder<'_>,
-    end: Offset,
-) -> Result<BTreeMap<ProducerId, ProducerState>, FormatError> {
+fn read_producers(decoder: &mut Decoder<'_>, end: Offset) -> Result<Producers, FormatError> {
     let count = decoder.count(MIN_PRODUCER_LEN)?;
     let mut producers = Vec::with_capacity(count);
     let mut last_id = None;
@@ -106,7 +104,6 @@ fn read_producers(
         producers.push((id, read_producer(decoder, end)?));
         last_id = Some(id);
     }
-    // From sorted entries the map is built at once, without a search for each.
     Ok(producers.into_iter().collect())
 }
 

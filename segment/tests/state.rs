@@ -1,6 +1,7 @@
 //! The state of a log as Kafka's `ProducerStateManager` would have it.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+use proptest::prelude::*;
 use thalweg_segment::testing::BatchBuilder;
 use thalweg_segment::*;
 
@@ -20,7 +21,7 @@ impl Log {
     }
 
     fn producer(&self, id: i64) -> &ProducerState {
-        &self.state.producers[&ProducerId(id)]
+        &self.state.producers[ProducerId(id)]
     }
 
     fn epochs(&self) -> Vec<(i32, i64)> {
@@ -188,7 +189,32 @@ fn producers_expire_unless_they_have_written_since_or_have_an_open_transaction()
     log.append(data(2, 0, 1).timestamp(1001));
     log.append(transactional(3).timestamp(10));
     log.state.expire_producers(1000);
-    assert_eq!(log.state.producers.keys().map(|id| id.0).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(log.state.producers.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [2, 3]);
+}
+
+/// A producer's batch, or the marker that ends its transaction.
+fn any_step() -> impl Strategy<Value = BatchBuilder> {
+    (1..20i64, 0..3i16, 0..4).prop_map(|(producer, epoch, kind)| match kind {
+        0 => marker(producer, epoch, true),
+        1 => marker(producer, epoch, false),
+        2 => BatchBuilder::new().producer(producer, epoch, 0).records(1, 1),
+        _ => BatchBuilder::new().producer(producer, epoch, 0).records(1, 1).transactional(),
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_first_open_offset_is_the_lowest_of_all_open_transactions(
+        steps in prop::collection::vec(any_step(), 0..60),
+    ) {
+        let mut log = Log::default();
+        for step in steps {
+            log.append(step);
+            let lowest = log.state.producers.iter().filter_map(|(_, producer)| producer.transaction_start).min();
+            prop_assert_eq!(log.state.first_open_offset(), lowest);
+        }
+        prop_assert_eq!(LogState::decode(&log.state.encode()), Ok(log.state));
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub fn judge(state: &LogState, entry: &BatchEntry) -> Result<Sequencing, Sequenc
     if !entry.producer_id.is_some() {
         return Ok(Sequencing::Next);
     }
-    match state.producers.get(&entry.producer_id) {
+    match state.producers.get(entry.producer_id) {
         // Nothing is known of the producer (any more): its state expired, or its records were deleted.
         None => Ok(Sequencing::Next),
         Some(producer) => judge_known(producer, entry),

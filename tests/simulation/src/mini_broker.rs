@@ -80,7 +80,7 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     if means.mutation == Some(Mutation::StateFromLive) {
         let live = means.live_states.lock();
         for (log, state) in &mut states {
-            state.producers.extend(live.get(log).cloned().unwrap_or_default());
+            state.producers = live.get(log).cloned().unwrap_or_default();
         }
     }
     let table = Arc::new(Table {
@@ -179,7 +179,7 @@ impl Partition {
         if !entry.producer_id.is_some() {
             return Ok(None);
         }
-        let producer = self.live.producers.get(&entry.producer_id);
+        let producer = self.live.producers.get(entry.producer_id);
         let sent = producer.map(|producer| &producer.batches);
         let sequences = (entry.base_sequence, entry.last_sequence());
         let mut remembered = sent.into_iter().flatten();
