@@ -2,7 +2,7 @@
 
 use crate::{
     fetch_sessions::FetchSessions,
-    partition::{Closed, Logs},
+    partition::{Closed, Logs, ProducerMemory},
     producer_ids::ProducerIds,
     settings::{BrokerSettings, DynamicSettings},
     topics::{ResolveSettings, Topics},
@@ -123,7 +123,11 @@ impl Broker {
 
         let budgets = Budgets::new(&settings);
         let cache = LogCache::new(settings.memory.log_cache, registry);
-        let logs = Arc::new(Logs::new(cache.clone(), index.clone()));
+        let logs = Arc::new(Logs::new(
+            cache.clone(),
+            index.clone(),
+            ProducerMemory::new(settings.memory.producer_states),
+        ));
         let reader = BlockReader::new(
             runtime.clone(),
             store.clone(),

@@ -160,7 +160,8 @@ async fn start_broker(
     if let Some(directory) = store_config.directory() {
         sweep(runtime, directory);
     }
-    crate::dynamic::expire_producers(&broker);
+    crate::producer_expiry::expire(&broker);
+    crate::producer_expiry::evict(&broker);
     crate::pressure::relieve(&broker);
     crate::dynamic::load(&broker, config, &resolved).await.context("cannot read the stored settings")?;
     Ok(Started { broker, settings, resolved, store: url })

@@ -3,7 +3,7 @@
 //! It is a pure fold over [`BatchEntry`]s. So the owner of a log, a flush and a recovery all arrive at the same state from
 //! the same entries, and a state block plus the entries behind it equals the state at the end.
 
-use crate::{BatchEntry, LeaderEpoch, Offset, ProducerId, Producers};
+use crate::{BatchEntry, Forgetting, LeaderEpoch, Offset, ProducerId, Producers};
 
 /// A log's state exactly at `end`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,11 @@ impl LogState {
     /// First offset of the oldest open transaction. O(log n).
     pub fn first_open_offset(&self) -> Option<Offset> {
         self.producers.first_open_offset()
+    }
+
+    /// Forgets producers, as `what` says.
+    pub fn forget_producers(&mut self, what: &Forgetting) {
+        self.producers.forget(what);
     }
 
     /// Forgets producers that have written nothing since `before_ms` and have no open transaction.

@@ -217,6 +217,71 @@ proptest! {
     }
 }
 
+/// Producers that write a batch each, in order of their ids.
+fn written_by(producers: std::ops::Range<i64>) -> Log {
+    let mut log = Log::default();
+    for producer in producers {
+        log.append(data(producer, 0, 1));
+    }
+    log
+}
+
+fn ids(log: &Log) -> Vec<i64> {
+    log.state.producers.iter().map(|(id, _)| id.0).collect()
+}
+
+#[test]
+fn a_log_knows_so_many_producers_and_remembers_that_it_has_evicted_the_least_recently_active() {
+    let limit = MAX_PRODUCERS as i64;
+    let mut log = Log::default();
+    log.append(transactional(1));
+    log.append(data(2, 0, 1));
+    log.append(data(3, 0, 1));
+    log.append(data(2, 1, 1));
+    for producer in 10..10 + limit - 2 {
+        log.append(data(producer, 0, 1));
+    }
+    let known = |id| log.state.producers.get(ProducerId(id)).is_some();
+    assert_eq!(log.state.producers.len(), MAX_PRODUCERS);
+    assert_eq!([1, 2, 3, 10].map(known), [true, true, false, true]);
+    assert_eq!([1, 3, 4].map(|id| log.state.producers.may_be_evicted(ProducerId(id))), [true, true, false]);
+    assert_eq!(LogState::decode(&log.state.encode()), Ok(log.state));
+}
+
+#[test]
+fn producers_are_evicted_in_order_of_their_last_batch_and_expire_for_good() {
+    let mut log = written_by(1..8);
+    log.append(data(2, 1, 1));
+    let evicting = log.state.producers.evicting(3);
+    log.state.forget_producers(&evicting);
+    assert_eq!(ids(&log), [2, 5, 6, 7]);
+    let evicted = Evicted { highest_id: ProducerId(4), last_offset: Offset(3) };
+    assert_eq!(log.state.producers.evicted(), Some(evicted));
+    log.state.forget_producers(&Forgetting { expired: Offset(3), ..evicting });
+    assert_eq!(
+        log.state.producers.evicted(),
+        Some(evicted),
+        "the last of them has not been silent for long enough"
+    );
+    log.state.forget_producers(&Forgetting { expired: Offset(5), ..evicting });
+    assert_eq!(ids(&log), [2, 6, 7]);
+    assert_eq!(log.state.producers.evicted(), None);
+}
+
+#[test]
+fn what_producers_take_in_memory_goes_with_them() {
+    let mut log = written_by(1..100);
+    for sequence in 1..10 {
+        log.append(data(50, sequence, 1));
+    }
+    let before = log.state.producers.memory();
+    assert_eq!(LogState::decode(&log.state.encode()).unwrap().producers.memory(), before);
+    log.state.forget_producers(&log.state.producers.evicting(98));
+    assert!(log.state.producers.memory() * 50 < before, "one is left: {:?}", ids(&log));
+    log.state.forget_producers(&log.state.producers.evicting(98));
+    assert_eq!(log.state.producers.memory(), 0);
+}
+
 #[test]
 #[should_panic(expected = "batch at 1 is before the end 3")]
 fn a_batch_is_never_folded_in_twice() {

@@ -156,8 +156,8 @@ impl Flusher {
     /// The states of the logs in `objects` at their last flush. Deleted logs have none.
     fn bases(&self, objects: &[Arc<Batches>]) -> BTreeMap<LogId, Arc<LogState>> {
         let logs: BTreeSet<LogId> = objects.iter().flat_map(|object| object.keys().copied()).collect();
-        let states = self.shared.states.lock();
-        logs.into_iter().filter_map(|log| Some((log, states.get(&log)?.clone()))).collect()
+        let bases = self.shared.bases.lock();
+        logs.into_iter().filter_map(|log| Some((log, bases.get(&log)?.state.clone()))).collect()
     }
 
     /// Uploads `segments`; returns once all of them are in the store, in the order given.
@@ -247,10 +247,10 @@ impl Flusher {
 
     /// The next flush computes states from these, unless a log was closed meanwhile.
     fn keep(&self, new: BTreeMap<LogId, Arc<LogState>>) {
-        let mut states = self.shared.states.lock();
-        for (log, new) in new {
-            if let Some(state) = states.get_mut(&log) {
-                *state = new;
+        let mut bases = self.shared.bases.lock();
+        for (log, state) in new {
+            if let Some(base) = bases.get_mut(&log) {
+                base.flushed(state);
             }
         }
     }

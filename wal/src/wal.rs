@@ -9,14 +9,14 @@ use crate::{
     metrics::Metrics,
     probe::Probe,
     sequencer::{Limits, Sequencer},
-    shared::{End, Progress, Shared},
+    shared::{Base, End, Progress, Shared},
     upload::Uploader,
 };
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::{Commit, IncarnationRecord, IncarnationState, Metadata};
 use thalweg_runtime::{Runtime, TaskHandle};
-use thalweg_segment::{Batch, Index, LogId, LogState, Offset, Store, WalSequence};
+use thalweg_segment::{Batch, Forgetting, Index, LogId, LogState, Offset, Store, WalSequence};
 use tokio::time::Instant;
 
 /// What the owner of the logs is told. Called from the WAL's tasks; must not block.
@@ -102,14 +102,21 @@ impl Wal {
     pub fn open_log(&self, log: LogId, committed: LogState) {
         let mut core = self.shared.core.lock();
         core.sequencer.open_log(log, committed.end);
-        self.shared.states.lock().entry(log).or_insert_with(|| Arc::new(committed));
+        self.shared.bases.lock().entry(log).or_insert_with(|| Base::new(committed));
     }
 
     /// Forgets a deleted log; what is in flight of it becomes garbage.
     pub fn close_log(&self, log: LogId) {
         let mut core = self.shared.core.lock();
         core.sequencer.close_log(log);
-        self.shared.states.lock().remove(&log);
+        self.shared.bases.lock().remove(&log);
+    }
+
+    /// Forgets producers of `log`, as its owner has: state blocks leave them out from the next flush on.
+    pub fn forget_producers(&self, log: LogId, what: Forgetting) {
+        if let Some(base) = self.shared.bases.lock().get_mut(&log) {
+            base.forget(what);
+        }
     }
 
     /// Queues `batch`, whose offset and leader epoch are set. The caller holds the lock of its log, so that batches come in

@@ -259,7 +259,10 @@ fn refusal_of(error: &AppendError) -> Refusal {
         AppendError::Sequence(sequence) => {
             let code = match sequence {
                 SequenceError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-                SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+                // Not UNKNOWN_PRODUCER_ID, at which clients send the same records again under a new id.
+                SequenceError::OutOfOrder { .. } | SequenceError::Evicted { .. } => {
+                    ErrorCode::OutOfOrderSequenceNumber
+                }
                 SequenceError::NotInTransaction { .. } => ErrorCode::InvalidTxnState,
             };
             Refusal::new(code, &sequence.to_string())

@@ -7,11 +7,14 @@
 //! One short lock protects it. Under it an append judges the producer's sequence, gives offsets, and hands the batch to the
 //! log cache and to the WAL, so that all of them see a log's batches in the same order.
 
-use super::idempotence::{SequenceError, Sequencing, judge};
+use super::{
+    ProducerMemory, ProducerMemoryPart,
+    idempotence::{SequenceError, Sequencing, judge},
+};
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use thalweg_cache::LogCache;
-use thalweg_segment::{Batch, LeaderEpoch, LogId, LogState, Offset};
+use thalweg_segment::{Batch, Forgetting, LeaderEpoch, LogId, LogState, Offset};
 use thalweg_wal::Wal;
 use tokio::sync::{Notify, oneshot};
 
@@ -82,6 +85,8 @@ struct Inner {
     producers: Vec<(Offset, oneshot::Sender<Result<(), Closed>>)>,
     /// Long-polling fetches to wake; likewise.
     fetches: Vec<Weak<Notify>>,
+    /// What its idempotent producers take.
+    memory: ProducerMemoryPart,
 }
 
 /// A list of waiters is swept when it has grown to this, and to each power of two beyond.
@@ -93,12 +98,26 @@ fn is_to_be_swept(waiters: usize) -> bool {
 
 impl Log {
     /// Opens a log at its recovered state: everything in it is durable.
-    pub fn open(id: LogId, leader_epoch: LeaderEpoch, mut state: LogState, start: Offset) -> Self {
+    pub fn open(
+        id: LogId,
+        leader_epoch: LeaderEpoch,
+        mut state: LogState,
+        start: Offset,
+        memory: &ProducerMemory,
+    ) -> Self {
         let high_watermark = state.end.max(start);
         state.end = high_watermark;
         state.begin_epoch(leader_epoch, high_watermark);
-        let inner =
-            Inner { state, start, high_watermark, closed: None, producers: Vec::new(), fetches: Vec::new() };
+        let mut inner = Inner {
+            state,
+            start,
+            high_watermark,
+            closed: None,
+            producers: Vec::new(),
+            fetches: Vec::new(),
+            memory: memory.part(),
+        };
+        inner.count_memory();
         Self { id, leader_epoch, inner: Mutex::new(inner) }
     }
 
@@ -131,6 +150,7 @@ impl Log {
         next.ok_or(AppendError::Full)?;
         batch.place(base_offset, self.leader_epoch);
         inner.state.apply(&batch.entry());
+        inner.count_memory();
         cache.append(self.id, batch.clone());
         wal.append(self.id, batch);
         Ok(Appended { base_offset, end: inner.state.end, log_start: inner.start, duplicate_of: None })
@@ -238,11 +258,34 @@ impl Log {
 
     /// Forgets producers that have been silent since `before_ms`.
     pub fn expire_producers(&self, before_ms: i64) {
-        self.inner.lock().state.expire_producers(before_ms);
+        let mut inner = self.inner.lock();
+        inner.state.expire_producers(before_ms);
+        inner.count_memory();
+    }
+
+    /// Bytes that its idempotent producers take in memory.
+    pub fn producer_memory(&self) -> usize {
+        self.inner.lock().state.producers.memory()
+    }
+
+    /// Forgets one in `part` of its producers, the least recently active, though at most `most`. Returns what the write-ahead
+    /// log must forget with it; none where all that are left have a transaction open.
+    pub fn evict_producers(&self, part: usize, most: usize) -> Option<Forgetting> {
+        let mut inner = self.inner.lock();
+        let producers = &mut inner.state.producers;
+        let evicting = producers.evicting((producers.len() / part + 1).min(most));
+        let any = producers.forgets_any(&evicting);
+        producers.forget(&evicting);
+        inner.count_memory();
+        any.then_some(evicting)
     }
 }
 
 impl Inner {
+    fn count_memory(&mut self) {
+        self.memory.set(self.state.producers.memory());
+    }
+
     fn wake_fetches(&mut self) {
         self.fetches.retain(|waiting| {
             let waiter = waiting.upgrade();

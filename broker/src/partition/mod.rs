@@ -3,7 +3,9 @@
 mod idempotence;
 mod log;
 mod logs;
+mod producer_memory;
 
 pub use idempotence::{SequenceError, Sequencing, judge};
 pub use log::{AppendError, Appended, Closed, Log, LogView};
 pub use logs::Logs;
+pub use producer_memory::{ProducerMemory, ProducerMemoryPart};

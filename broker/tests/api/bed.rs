@@ -54,11 +54,6 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// A broker with nothing in it and the default settings.
-    pub async fn new() -> Self {
-        Self::with(&[]).await
-    }
-
     /// A broker with nothing in it and these settings.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let durable = Durable { objects: Arc::new(InMemory::new()), metadata: MemoryKv::exclusive() };

@@ -3,7 +3,7 @@
 use super::{
     bed::{Bed, answer},
     catalogue::{World, batch, fetch_request, produce_request},
-    versions::furnished,
+    versions::{furnished, furnished_with},
 };
 use bytes::Bytes;
 use thalweg_protocol::messages::*;
@@ -44,6 +44,46 @@ async fn a_repeated_batch_is_known_after_a_restart_and_epochs_tell_where_the_lif
         let end = end_of_epoch(&bed, &world, asked).await;
         assert_eq!((end.leader_epoch, end.end_offset), expected, "epoch {asked}");
     }
+}
+
+/// Each of the producers writes one batch.
+async fn write_of_each(bed: &Bed, world: &World, producers: std::ops::Range<i64>) {
+    for producer in producers {
+        let written = batch().producer(producer, 0, 0).timestamp(bed.broker.runtime.now_ms());
+        let written = produce(bed, world, written.bytes()).await;
+        assert_eq!(written.error_code, 0, "producer {producer}");
+    }
+}
+
+#[tokio::test]
+async fn producers_that_memory_has_no_room_for_are_refused_rather_than_appended_twice() {
+    const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    let (bed, world) = furnished_with(&[("memory.bytes", "67108864")]).await;
+    let memory = bed.broker.logs.producer_memory().clone();
+    let mut producers = 1..1;
+    while memory.excess() == 0 {
+        write_of_each(&bed, &world, producers.end..producers.end + 100).await;
+        producers.end += 100;
+    }
+    assert!(producers.end > 5000, "{producers:?} take {} bytes", memory.used());
+    bed.broker.wal.flush().await.expect("memory takes it");
+    assert!(thalweg_broker::producer_expiry::relieve(&bed.broker));
+    assert_eq!(memory.excess(), 0);
+    write_of_each(&bed, &world, producers.end..producers.end + 1).await;
+    bed.broker.wal.flush().await.expect("memory takes it");
+
+    let mut bed = bed;
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restarted().await;
+        }
+        let first = produce(&bed, &world, batch().producer(1, 0, 0).bytes()).await;
+        assert_eq!(first.error_code, OUT_OF_ORDER_SEQUENCE_NUMBER, "restarted: {restarted}");
+        let last = producers.end - 1;
+        let again = produce(&bed, &world, batch().producer(last, 0, 0).bytes()).await;
+        assert_eq!((again.error_code, again.base_offset), (0, 2 * (last - 1)), "restarted: {restarted}");
+    }
+    write_of_each(&bed, &world, producers.end + 1..producers.end + 2).await;
 }
 
 async fn end_of_epoch(
