@@ -3,6 +3,7 @@
 
 use crate::{broker::Broker, partition::Log};
 use std::{cmp::Reverse, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How often silent producers are looked for; Kafka's `producer.id.expiration.check.interval.ms`.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
@@ -20,12 +21,20 @@ pub fn expire(broker: &Arc<Broker>) {
         loop {
             tokio::time::sleep(EXPIRY_INTERVAL).await;
             let Some(broker) = weak.upgrade() else { return };
-            let silence = broker.dynamic().producer_id_expiration.as_millis();
-            let before = broker.runtime.now_ms().saturating_sub(i64::try_from(silence).unwrap_or(i64::MAX));
-            broker.logs.all().iter().for_each(|log| log.expire_producers(before));
+            expire_now(&broker);
         }
     });
     task.detach();
+}
+
+/// Has every log forget its silent producers, and note how far it is by now.
+pub fn expire_now(broker: &Broker) {
+    let (now, silence) = (Instant::now(), broker.dynamic().producer_id_expiration);
+    for log in broker.logs.all() {
+        if let Some(expired) = log.expire_producers(now, silence) {
+            broker.wal.forget_producers(log.id(), expired);
+        }
+    }
 }
 
 /// Keeps the memory of producer states within its limit for as long as the broker lives.

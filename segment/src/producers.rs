@@ -249,13 +249,6 @@ impl Producers {
         self.evicted = self.evicted.filter(|evicted| evicted.last_offset >= what.expired);
     }
 
-    /// Forgets those that have written nothing since `before_ms` and have no open transaction.
-    pub(crate) fn expire(&mut self, before_ms: i64) {
-        let silent = self.idle.iter().filter(|(_, id)| self.by_id[id].last_timestamp <= before_ms);
-        let silent: Vec<_> = silent.map(|(_, id)| *id).collect();
-        silent.into_iter().for_each(|id| drop(self.take(id)));
-    }
-
     fn idle_below(&self, offset: Offset) -> Option<ProducerId> {
         self.idle.first().filter(|(last_offset, _)| *last_offset < offset).map(|(_, id)| *id)
     }

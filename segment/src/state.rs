@@ -86,9 +86,4 @@ impl LogState {
     pub fn forget_producers(&mut self, what: &Forgetting) {
         self.producers.forget(what);
     }
-
-    /// Forgets producers that have written nothing since `before_ms` and have no open transaction.
-    pub fn expire_producers(&mut self, before_ms: i64) {
-        self.producers.expire(before_ms);
-    }
 }

@@ -182,16 +182,6 @@ fn an_older_epoch_or_none_is_not_noted() {
     assert_eq!(log.epochs(), [(3, 0)]);
 }
 
-#[test]
-fn producers_expire_unless_they_have_written_since_or_have_an_open_transaction() {
-    let mut log = Log::default();
-    log.append(data(1, 0, 1).timestamp(1000));
-    log.append(data(2, 0, 1).timestamp(1001));
-    log.append(transactional(3).timestamp(10));
-    log.state.expire_producers(1000);
-    assert_eq!(log.state.producers.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [2, 3]);
-}
-
 /// A producer's batch, or the marker that ends its transaction.
 fn any_step() -> impl Strategy<Value = BatchBuilder> {
     (1..20i64, 0..3i16, 0..4).prop_map(|(producer, epoch, kind)| match kind {
@@ -266,6 +256,20 @@ fn producers_are_evicted_in_order_of_their_last_batch_and_expire_for_good() {
     log.state.forget_producers(&Forgetting { expired: Offset(5), ..evicting });
     assert_eq!(ids(&log), [2, 6, 7]);
     assert_eq!(log.state.producers.evicted(), None);
+}
+
+#[test]
+fn producers_expire_unless_they_have_written_since_or_have_an_open_transaction() {
+    let mut log = Log::default();
+    log.append(transactional(3));
+    log.append(data(1, 0, 1));
+    let second = log.append(data(2, 0, 1));
+    log.append(marker(4, 0, true));
+    log.state.forget_producers(&Forgetting { expired: second, ..Forgetting::default() });
+    assert_eq!(ids(&log), [2, 3, 4]);
+    log.append(marker(3, 0, true));
+    log.state.forget_producers(&Forgetting { expired: log.state.end, ..Forgetting::default() });
+    assert_eq!((ids(&log), log.state.producers.evicted()), (vec![], None));
 }
 
 #[test]

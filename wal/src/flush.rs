@@ -142,15 +142,7 @@ impl Flusher {
     async fn plan(&self, objects: Vec<Arc<Batches>>) -> Vec<Segment> {
         let bases = self.bases(&objects);
         let sizes = Sizes::new(self.config.flush_log_bytes);
-        let expired = self.config.producer_expiration.map(|after| {
-            self.runtime.now_ms().saturating_sub(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
-        });
-        self.runtime
-            .compute(move || {
-                let bases = without_expired_producers(bases, expired);
-                plan(&objects, &bases, sizes)
-            })
-            .await
+        self.runtime.compute(move || plan(&objects, &bases, sizes)).await
     }
 
     /// The states of the logs in `objects` at their last flush. Deleted logs have none.
@@ -275,17 +267,6 @@ impl Flusher {
 fn is_final(error: &MetadataError) -> bool {
     use MetadataError::{Conflict, Fenced, Store};
     matches!(error, Fenced { .. } | Conflict { .. } | Store(KvError::Fenced { .. }))
-}
-
-fn without_expired_producers(
-    mut bases: BTreeMap<LogId, Arc<LogState>>,
-    before_ms: Option<i64>,
-) -> BTreeMap<LogId, Arc<LogState>> {
-    let Some(before_ms) = before_ms else { return bases };
-    for state in bases.values_mut().filter(|state| !state.producers.is_empty()) {
-        Arc::make_mut(state).expire_producers(before_ms);
-    }
-    bases
 }
 
 /// The state of each log at the end of the flush: where a log has several segments, the last one's.

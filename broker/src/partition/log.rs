@@ -9,14 +9,21 @@
 
 use super::{
     ProducerMemory, ProducerMemoryPart,
+    ages::Ages,
     idempotence::{SequenceError, Sequencing, judge},
 };
 use parking_lot::Mutex;
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use thalweg_cache::LogCache;
 use thalweg_segment::{Batch, Forgetting, LeaderEpoch, LogId, LogState, Offset};
 use thalweg_wal::Wal;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 /// Why a log takes and gives nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +92,8 @@ struct Inner {
     producers: Vec<(Offset, oneshot::Sender<Result<(), Closed>>)>,
     /// Long-polling fetches to wake; likewise.
     fetches: Vec<Weak<Notify>>,
+    /// When what was appended.
+    ages: Ages,
     /// What its idempotent producers take.
     memory: ProducerMemoryPart,
 }
@@ -115,6 +124,7 @@ impl Log {
             closed: None,
             producers: Vec::new(),
             fetches: Vec::new(),
+            ages: Ages::default(),
             memory: memory.part(),
         };
         inner.count_memory();
@@ -256,11 +266,13 @@ impl Log {
         inner.start
     }
 
-    /// Forgets producers that have been silent since `before_ms`.
-    pub fn expire_producers(&self, before_ms: i64) {
+    /// Forgets producers that have been silent for `age`. To be called now and then, from the opening on. Returns what the
+    /// write-ahead log must forget with it, if anything.
+    pub fn expire_producers(&self, now: Instant, age: Duration) -> Option<Forgetting> {
         let mut inner = self.inner.lock();
-        inner.state.expire_producers(before_ms);
-        inner.count_memory();
+        let Inner { state, ages, .. } = &mut *inner;
+        let expired = ages.pass(now, state.end, age);
+        inner.forget(Forgetting { expired, ..Forgetting::default() })
     }
 
     /// Bytes that its idempotent producers take in memory.
@@ -272,18 +284,23 @@ impl Log {
     /// log must forget with it; none where all that are left have a transaction open.
     pub fn evict_producers(&self, part: usize, most: usize) -> Option<Forgetting> {
         let mut inner = self.inner.lock();
-        let producers = &mut inner.state.producers;
+        let producers = &inner.state.producers;
         let evicting = producers.evicting((producers.len() / part + 1).min(most));
-        let any = producers.forgets_any(&evicting);
-        producers.forget(&evicting);
-        inner.count_memory();
-        any.then_some(evicting)
+        inner.forget(evicting)
     }
 }
 
 impl Inner {
     fn count_memory(&mut self) {
         self.memory.set(self.state.producers.memory());
+    }
+
+    /// Gives `what` back where it says anything new.
+    fn forget(&mut self, what: Forgetting) -> Option<Forgetting> {
+        let any = self.state.producers.forgets_any(&what);
+        self.state.forget_producers(&what);
+        self.count_memory();
+        any.then_some(what)
     }
 
     fn wake_fetches(&mut self) {

@@ -1,5 +1,6 @@
 //! Partitions: the state of each log that this broker owns, and what is done to it.
 
+mod ages;
 mod idempotence;
 mod log;
 mod logs;

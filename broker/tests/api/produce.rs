@@ -6,10 +6,13 @@ use super::{
     versions::{furnished, furnished_with},
 };
 use bytes::Bytes;
+use std::time::Duration;
+use thalweg_broker::producer_expiry;
 use thalweg_protocol::messages::*;
 use thalweg_segment::testing::BatchBuilder;
 
 const LATEST: i16 = 13;
+const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 
 async fn produce(bed: &Bed, world: &World, records: Bytes) -> produce_response::PartitionProduceResponse {
     let request = produce_request(LATEST, world, 0, Some(records));
@@ -46,6 +49,50 @@ async fn a_repeated_batch_is_known_after_a_restart_and_epochs_tell_where_the_lif
     }
 }
 
+#[tokio::test]
+async fn a_producer_of_old_records_is_known_for_as_long_as_any_other() {
+    let (mut bed, world) = furnished().await;
+    // Its records are years old.
+    let old = batch().producer(7, 0, 0).timestamp(1_000_000_000_000).bytes();
+    produce(&bed, &world, old.clone()).await;
+    for sequence in 0..3 {
+        bed.broker.wal.flush().await.expect("memory takes it");
+        producer_expiry::expire_now(&bed.broker);
+        produce(&bed, &world, batch().producer(8, 0, 2 * sequence).bytes()).await;
+    }
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restarted().await;
+        }
+        let again = produce(&bed, &world, old.clone()).await;
+        assert_eq!((again.error_code, again.base_offset), (0, 0), "restarted: {restarted}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_was_silent_for_long_enough_is_forgotten_and_may_begin_anywhere() {
+    let (mut bed, world) = furnished_with(&[("producer.id.expiration.ms", "60000")]).await;
+    produce(&bed, &world, batch().producer(7, 0, 0).bytes()).await;
+    producer_expiry::expire_now(&bed.broker);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    produce(&bed, &world, batch().producer(8, 0, 0).bytes()).await;
+    bed.broker.wal.flush().await.expect("memory takes it");
+    producer_expiry::expire_now(&bed.broker);
+    // State blocks leave it out from the next flush on.
+    produce(&bed, &world, batch().producer(8, 0, 2).bytes()).await;
+    bed.broker.wal.flush().await.expect("memory takes it");
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restarted().await;
+        }
+        let later =
+            produce(&bed, &world, batch().producer(7, 0, 41 + 2 * i32::from(restarted)).bytes()).await;
+        assert_eq!(later.error_code, 0, "restarted: {restarted}");
+        let known = produce(&bed, &world, batch().producer(8, 0, 99).bytes()).await;
+        assert_eq!(known.error_code, OUT_OF_ORDER_SEQUENCE_NUMBER, "restarted: {restarted}");
+    }
+}
+
 /// Each of the producers writes one batch.
 async fn write_of_each(bed: &Bed, world: &World, producers: std::ops::Range<i64>) {
     for producer in producers {
@@ -57,7 +104,6 @@ async fn write_of_each(bed: &Bed, world: &World, producers: std::ops::Range<i64>
 
 #[tokio::test]
 async fn producers_that_memory_has_no_room_for_are_refused_rather_than_appended_twice() {
-    const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
     let (bed, world) = furnished_with(&[("memory.bytes", "67108864")]).await;
     let memory = bed.broker.logs.producer_memory().clone();
     let mut producers = 1..1;
@@ -67,7 +113,7 @@ async fn producers_that_memory_has_no_room_for_are_refused_rather_than_appended_
     }
     assert!(producers.end > 5000, "{producers:?} take {} bytes", memory.used());
     bed.broker.wal.flush().await.expect("memory takes it");
-    assert!(thalweg_broker::producer_expiry::relieve(&bed.broker));
+    assert!(producer_expiry::relieve(&bed.broker));
     assert_eq!(memory.excess(), 0);
     write_of_each(&bed, &world, producers.end..producers.end + 1).await;
     bed.broker.wal.flush().await.expect("memory takes it");
