@@ -82,6 +82,8 @@ pub struct Budgets {
     pub responses: Budget,
     /// Blocks on their way from the object store.
     pub block_reads: Budget,
+    /// The decompression of batches whose records must be seen. Who holds some of it waits for nothing else.
+    pub unpacking: Budget,
 }
 
 impl Budgets {
@@ -93,6 +95,7 @@ impl Budgets {
             receiving: Budget::new("receiving", memory.receiving),
             responses: Budget::new("responses", memory.responses),
             block_reads: Budget::new("block_reads", memory.block_reads),
+            unpacking: Budget::new("unpacking", memory.unpacking),
         }
     }
 }

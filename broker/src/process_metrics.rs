@@ -13,8 +13,14 @@ use thalweg_runtime::Budget;
 /// Registers the metrics of `broker`'s memory.
 pub fn register(registry: &mut Registry, broker: &Arc<Broker>) {
     let budgets = &broker.budgets;
-    let classes =
-        [&budgets.produce, &budgets.requests, &budgets.receiving, &budgets.responses, &budgets.block_reads];
+    let classes = [
+        &budgets.produce,
+        &budgets.requests,
+        &budgets.receiving,
+        &budgets.responses,
+        &budgets.block_reads,
+        &budgets.unpacking,
+    ];
     let producers = broker.logs.producer_memory().clone();
     registry.register_collector(Box::new(Memory { budgets: classes.map(Budget::clone).into(), producers }));
 }

@@ -51,6 +51,8 @@ pub struct MemorySettings {
     pub responses: usize,
     /// What is known of idempotent producers.
     pub producer_states: usize,
+    /// The decompression of batches.
+    pub unpacking: usize,
 }
 
 impl MemorySettings {
@@ -59,14 +61,15 @@ impl MemorySettings {
     pub fn divide(total: usize) -> Self {
         let percent = |share: usize| total / 100 * share;
         Self {
-            produce: percent(58),
-            log_cache: percent(41),
-            block_cache: percent(9),
+            produce: percent(57),
+            log_cache: percent(40),
+            block_cache: percent(8),
             block_reads: percent(5),
             requests: percent(5),
             receiving: percent(1),
             responses: percent(8),
             producer_states: percent(4),
+            unpacking: percent(2),
         }
     }
 }

@@ -8,8 +8,8 @@ use super::{
 use bytes::Bytes;
 use std::time::Duration;
 use thalweg_broker::producer_expiry;
-use thalweg_protocol::messages::*;
-use thalweg_segment::testing::BatchBuilder;
+use thalweg_protocol::{Compression, compress, messages::*};
+use thalweg_segment::{Batch, split_batches, testing::BatchBuilder};
 
 const LATEST: i16 = 13;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
@@ -193,6 +193,57 @@ async fn records_that_are_refused_are_named_with_their_reasons() {
     let compacted = World { there: "compacted", id, ..world };
     let refused = produce(&bed, &compacted, BatchBuilder::new().records(2, 1).bytes()).await;
     assert_eq!((refused.error_code, refused.record_errors.len()), (87, 2));
+}
+
+/// The batch with its records compressed.
+fn compressed(plain: BatchBuilder, codec: Compression) -> Bytes {
+    let plain = plain.attributes(codec.bits()).build();
+    let records = compress(codec, None, plain.records()).expect("compresses");
+    let batch = Batch::assemble(*plain.head(), records);
+    [&batch.head()[..], batch.records()].concat().into()
+}
+
+#[tokio::test]
+async fn decompression_waits_for_memory_and_what_takes_too_much_of_it_is_refused() {
+    const MESSAGE_TOO_LARGE: i16 = 10;
+    let (bed, world) = furnished_with(&[("memory.bytes", "67108864")]).await;
+    let id = bed.create("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    let compacted = World { there: "compacted", id, ..world };
+    let unpacking = &bed.broker.budgets.unpacking;
+    let all = unpacking.charge(usize::MAX).await;
+    let mut produced = Box::pin(produce(&bed, &compacted, compressed(batch(), Compression::Zstd)));
+    assert!(futures::poll!(&mut produced).is_pending());
+    assert_eq!(unpacking.waiting(), 1);
+    drop(all);
+    assert_eq!(produced.await.error_code, 0);
+    assert_eq!(unpacking.used(), 0);
+
+    // Blocks that each unpack to 128 KiB, in a window of 128 MiB.
+    let bomb = zstd::stream::encode_all(&vec![0; 100 << 20][..], 22).expect("compresses");
+    let bomb = Batch::assemble(*batch().attributes(Compression::Zstd.bits()).build().head(), bomb.into());
+    let bomb = [&bomb.head()[..], bomb.records()].concat().into();
+    assert_eq!(produce(&bed, &compacted, bomb).await.error_code, MESSAGE_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_topic_with_a_codec_of_its_own_stores_what_it_takes_in_any_other() {
+    const MESSAGE_TOO_LARGE: i16 = 10;
+    let (bed, world) = furnished().await;
+    let settings = [("compression.type", "uncompressed"), ("max.message.bytes", "100000")];
+    let id = bed.create("plain", 1, &settings).await;
+    let plain = World { there: "plain", id, ..world };
+    let records = || BatchBuilder::new().records(3, 1000);
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        assert_eq!(produce(&bed, &plain, compressed(records(), codec)).await.error_code, 0, "{codec:?}");
+        let large = compressed(BatchBuilder::new().records(3, 50_000), codec);
+        assert_eq!(produce(&bed, &plain, large).await.error_code, MESSAGE_TOO_LARGE, "{codec:?}");
+    }
+    let fetched = answer!(bed.ask(18, fetch_request(18, &plain, 0, 0)), Fetch);
+    let stored = fetched.topics[0].partitions[0].records.concat();
+    let expected = records().build();
+    let batches = split_batches(stored.into()).expect("batches");
+    assert_eq!(batches.len(), 4);
+    assert!(batches.iter().all(|batch| batch.attributes() & 7 == 0 && batch.records() == expected.records()));
 }
 
 #[tokio::test]
