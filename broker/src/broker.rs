@@ -1,6 +1,7 @@
 //! One broker without its sockets: starts by recovering what earlier lives left, then owns logs until it is closed or fenced.
 
 use crate::{
+    api::ResponseMemory,
     fetch_sessions::FetchSessions,
     partition::{Closed, Logs, ProducerMemory},
     producer_ids::ProducerIds,
@@ -67,6 +68,8 @@ pub struct Broker {
     pub sessions: FetchSessions,
     /// Bounds on memory, by class.
     pub budgets: Budgets,
+    /// Charges responses.
+    pub responses: ResponseMemory,
 }
 
 /// The bounds on memory that requests are charged to.
@@ -179,6 +182,7 @@ impl Broker {
     }
 
     /// Becomes the reason once another process owns this broker's logs.
+            responses: ResponseMemory::new(budgets.responses.clone()),
     pub fn fenced(&self) -> watch::Receiver<Option<String>> {
         self.logs.fenced()
     }
