@@ -12,7 +12,7 @@ const PART: usize = 16;
 pub fn relieve(broker: &Arc<Broker>) {
     let weak = Arc::downgrade(broker);
     let budget = broker.budgets.produce.clone();
-    let task = broker.runtime.spawn(async move {
+    let task = broker.runtime.spawn_essential("the relief of memory", async move {
         loop {
             budget.pressure().await;
             while budget.waiting() > 0 {

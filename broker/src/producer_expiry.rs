@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Forgets silent producers, now and then, for as long as the broker lives.
 pub fn expire(broker: &Arc<Broker>) {
     let weak = Arc::downgrade(broker);
-    let task = broker.runtime.spawn(async move {
+    let task = broker.runtime.spawn_essential("the expiry of producers", async move {
         loop {
             tokio::time::sleep(EXPIRY_INTERVAL).await;
             let Some(broker) = weak.upgrade() else { return };
@@ -41,7 +41,7 @@ pub fn expire_now(broker: &Broker) {
 pub fn evict(broker: &Arc<Broker>) {
     let weak = Arc::downgrade(broker);
     let memory = broker.logs.producer_memory().clone();
-    let task = broker.runtime.spawn(async move {
+    let task = broker.runtime.spawn_essential("the eviction of producers", async move {
         loop {
             memory.crowded().await;
             let Some(broker) = weak.upgrade() else { return };

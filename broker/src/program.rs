@@ -33,6 +33,8 @@ pub const BAD_SETTINGS: u8 = 2;
 const START_FAILED: u8 = 1;
 /// Another process owns this broker's logs now.
 const FENCED: u8 = 3;
+/// Something that the broker can't do without has failed.
+const FAILED: u8 = 4;
 /// A second signal while shutting down.
 const INTERRUPTED: i32 = 130;
 
@@ -77,6 +79,10 @@ pub fn run(config: Config) -> ExitCode {
             eprintln!("thalweg: stopped, because another process has taken over: {why}");
             ExitCode::from(FENCED)
         }
+        Ok(Stop::Failed(why)) => {
+            eprintln!("thalweg: stopped, because it can't go on: {why}");
+            ExitCode::from(FAILED)
+        }
         Err(error) => {
             eprintln!("thalweg: {error:#}");
             ExitCode::from(START_FAILED)
@@ -87,6 +93,7 @@ pub fn run(config: Config) -> ExitCode {
 enum Stop {
     Asked,
     Fenced(String),
+    Failed(String),
 }
 
 async fn serve(config: Arc<Config>, threads: usize) -> anyhow::Result<Stop> {
@@ -118,10 +125,10 @@ async fn serve(config: Arc<Config>, threads: usize) -> anyhow::Result<Stop> {
     greet(&addresses, http, &where_records_go, &settings);
     let stop = wait_for_stop(&broker).await?;
     health.stopping();
-    if let Stop::Asked = stop {
-        shut_down(&server, &broker).await;
+    match stop {
+        Stop::Asked => Ok(shut_down(&server, &broker).await),
+        Stop::Fenced(_) | Stop::Failed(_) => Ok(stop),
     }
-    Ok(stop)
 }
 
 struct Started {
@@ -277,8 +284,19 @@ async fn wait_for_stop(broker: &Broker) -> anyhow::Result<Stop> {
     }
 }
 
-/// Finishes what is in hand and flushes. A second signal ends the process at once.
-async fn shut_down(server: &Server, broker: &Arc<Broker>) {
+        why = failure(broker) => Ok(Stop::Failed(why)),
+/// Returns why the broker can't go on, once it can't.
+async fn failure(broker: &Broker) -> String {
+    let mut failed = broker.runtime.failed();
+    match failed.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        // The broker keeps the sender.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Finishes what is in hand and flushes, unless it can't. A second signal ends the process at once.
+async fn shut_down(server: &Server, broker: &Arc<Broker>) -> Stop {
     tracing::info!("stopping: finishing requests in hand, then flushing");
     let orderly = async {
         if timeout(DRAIN_PATIENCE, server.drain()).await.is_err() {
@@ -290,7 +308,8 @@ async fn shut_down(server: &Server, broker: &Arc<Broker>) {
     };
     tokio::select! {
         biased;
-        () = orderly => {}
+        () = orderly => Stop::Asked,
+        why = failure(broker) => Stop::Failed(why),
         () = second_signal() => std::process::exit(INTERRUPTED),
     }
 }

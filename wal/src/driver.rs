@@ -124,7 +124,7 @@ impl Driver {
         let (sequence, uploader, events) = (object.sequence, self.uploader.clone(), self.sender.clone());
         uploader.metrics.cut(object.cause, object.bytes);
         let runtime = uploader.runtime.clone();
-        let task = runtime.spawn(async move {
+        let task = runtime.spawn_essential("the upload of a WAL object", async move {
             let event = match uploader.upload(object).await {
                 Ok(()) => Event::Durable(sequence),
                 Err(fenced) => Event::Fenced(fenced.0),

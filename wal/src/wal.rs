@@ -90,11 +90,15 @@ impl Wal {
             next_number: 0,
             cleanup: None,
         };
-        let tasks = [runtime.spawn(flusher.run()), runtime.spawn(probe.run())];
+        let tasks = [
+            runtime.spawn_essential("the flusher of the write-ahead log", flusher.run()),
+            runtime.spawn_essential("the probe for fences", probe.run()),
+        ];
         let uploads = BTreeMap::new();
         let driver =
             Driver { shared: shared.clone(), uploader, observer, sender, events, uploads, _tasks: tasks };
-        Self { shared, _driver: Arc::new(runtime.spawn(driver.run())) }
+        let driver = runtime.spawn_essential("the driver of the write-ahead log", driver.run());
+        Self { shared, _driver: Arc::new(driver) }
     }
 
     /// Tells the state of `log` at its committed end, from which flushes compute state blocks. Before its first append: what
