@@ -11,6 +11,7 @@
 
 use crate::{
     WalConfig, WalError,
+    cleanup::Cleanup,
     driver::Event,
     flush_plan::{Part, Segment, Sizes, plan},
     metrics::Metrics,
@@ -28,14 +29,14 @@ use std::{
 use thalweg_metadata::{
     Commit, IncarnationRecord, KvError, LogSegmentRecord, Metadata, MetadataError, ObjectShape, SharedRecord,
 };
-use thalweg_runtime::{Runtime, TaskHandle};
+use thalweg_runtime::Runtime;
 use thalweg_segment::{
     Encoded, ErrorKind, Index, Kind, LogId, LogState, Offset, Purpose, SegmentId, Store, WalSequence,
-    segment_path, wal_path,
+    segment_path,
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Segments that are encoded and uploaded at once.
@@ -77,7 +78,7 @@ pub(crate) struct Flusher {
     /// Number of the next segment. Counted in memory: an incarnation is one life of a process.
     pub next_number: u64,
     /// Deletes WAL objects.
-    pub cleanup: Option<TaskHandle>,
+    pub cleanup: Cleanup,
 }
 
 impl Flusher {
@@ -135,7 +136,7 @@ impl Flusher {
             self.tell(flushed).await;
         }
         self.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
-        self.finish(states, trim, end, close).await;
+        self.finish(states, end, close).await;
         Ok(())
     }
 
@@ -216,23 +217,16 @@ impl Flusher {
         }
     }
 
-    /// Releases what `[from, to)` holds in memory and in the store.
-    async fn finish(
-        &mut self,
-        states: BTreeMap<LogId, Arc<LogState>>,
-        from: WalSequence,
-        to: WalSequence,
-        close: bool,
-    ) {
+    /// Releases what everything below `to` holds in memory and in the store.
+    async fn finish(&mut self, states: BTreeMap<LogId, Arc<LogState>>, to: WalSequence, close: bool) {
         self.keep(states);
         let gone = self.shared.core.lock().sequencer.trim(to);
         // Hundreds of thousands of batches are dropped here.
         self.runtime.compute(move || drop(gone)).await;
         self.metrics.trim_point.set(i64::try_from(to.0).unwrap_or(i64::MAX));
-        self.delete_objects(from, to);
-        if close && let Some(cleanup) = self.cleanup.take() {
-            // What is left over is garbage, which is collected by others.
-            let _ = timeout(LAST_CLEANUP, cleanup.join()).await;
+        self.cleanup.delete_below(to);
+        if close {
+            self.cleanup.finish(LAST_CLEANUP).await;
         }
         self.shared.progress.send_modify(|progress| progress.trim = to);
     }
@@ -245,21 +239,6 @@ impl Flusher {
                 base.flushed(state);
             }
         }
-    }
-
-    /// In the background. Of two such tasks the older is given up, should it not have ended since the last flush.
-    fn delete_objects(&mut self, from: WalSequence, to: WalSequence) {
-        if from == to {
-            return;
-        }
-        let incarnation = self.record.incarnation;
-        let paths = (from.0..to.0).map(|at| wal_path(incarnation, WalSequence(at))).collect();
-        let store = self.store.clone();
-        self.cleanup = Some(self.runtime.spawn(async move {
-            if let Err(error) = store.delete(paths, Purpose::Cleanup).await {
-                tracing::warn!(%error, "trimmed WAL objects were left for the garbage collection");
-            }
-        }));
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     WalConfig,
     budget::PutBudget,
+    cleanup::Cleanup,
     driver::{Driver, events},
     flush::Flusher,
     hedge::HedgePolicy,
@@ -78,6 +79,7 @@ impl Wal {
             incarnation: record.incarnation,
             events: sender.clone(),
         };
+        let cleanup = Cleanup::start(&runtime, store.clone(), record.incarnation, record.trim);
         let flusher = Flusher {
             shared: shared.clone(),
             runtime: runtime.clone(),
@@ -88,7 +90,7 @@ impl Wal {
             metrics,
             events: sender.clone(),
             next_number: 0,
-            cleanup: None,
+            cleanup,
         };
         let tasks = [
             runtime.spawn_essential("the flusher of the write-ahead log", flusher.run()),

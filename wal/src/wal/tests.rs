@@ -253,6 +253,21 @@ async fn a_flush_begins_at_its_size_at_its_age_or_when_asked_for() {
     let config = WalConfig { flush_bytes: 10_000, ..WalConfig::default() };
     let bench = Bench::start(config, []).await;
     bench.append(1, 0);
+#[tokio::test(start_paused = true)]
+async fn what_is_trimmed_is_deleted_in_the_end_however_long_the_store_refuses() {
+    let bench = Bench::start(WalConfig::default(), []).await;
+    bench.store.keeps_all.store(true, Ordering::Relaxed);
+    for offset in 0..3 {
+        bench.append(1, offset);
+        bench.wal.flush().await.unwrap();
+        sleep(100 * SECOND).await;
+    }
+    assert_eq!(bench.wal_objects().await, 3);
+    bench.store.keeps_all.store(false, Ordering::Relaxed);
+    sleep(200 * SECOND).await;
+    assert_eq!(bench.wal_objects().await, 0);
+}
+
     sleep(59 * SECOND).await;
     assert!(bench.commits().is_empty());
     sleep(2 * SECOND).await;
