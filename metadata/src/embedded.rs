@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::{ObjectStore, path::Path};
 use slatedb::{
-    Db, ErrorKind, WriteBatch,
+    CloseReason, Db, ErrorKind, WriteBatch,
     config::{
         CompactionWorkerOptions, CompactorOptions, DurabilityLevel, FlushOptions, FlushType,
         GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ReadOptions, ScanOptions, Settings,
@@ -224,26 +224,29 @@ fn batch(writes: Vec<Write>) -> WriteBatch {
 }
 
 /// Waits no longer than `patience` for SlateDB, which itself repeats requests for ever.
-async fn within<T>(
+async fn within<T, E: Into<KvError>>(
     patience: Duration,
-    operation: impl Future<Output = Result<T, slatedb::Error>>,
+    operation: impl Future<Output = Result<T, E>>,
 ) -> Result<T, KvError> {
     match timeout(patience, operation).await {
-        Ok(result) => result.map_err(|error| what_it_means(&error)),
+        Ok(result) => result.map_err(Into::into),
         Err(_) => Err(KvError::Unavailable { reason: format!("no answer for {} s", patience.as_secs()) }),
     }
 }
 
-fn what_it_means(error: &slatedb::Error) -> KvError {
-    let reason = error.to_string();
-    match error.kind() {
-        // Whatever closed it, this opening never writes again; the way on is to open the store anew.
-        ErrorKind::Closed(_) => KvError::Fenced { reason },
-        // The one request of ours that SlateDB finds invalid is a write while the wall clock is behind its newest one.
-        ErrorKind::Unavailable | ErrorKind::Transaction | ErrorKind::Invalid => {
-            KvError::Unavailable { reason }
+impl From<slatedb::Error> for KvError {
+    fn from(error: slatedb::Error) -> Self {
+        let reason = error.to_string();
+        match error.kind() {
+            ErrorKind::Closed(CloseReason::Fenced) => Self::Fenced { reason },
+            // By us, or by a fault of one of its tasks.
+            ErrorKind::Closed(_) => Self::Closed { reason },
+            // The one request of ours that SlateDB finds invalid is a write while the wall clock is behind its newest one.
+            ErrorKind::Unavailable | ErrorKind::Transaction | ErrorKind::Invalid => {
+                Self::Unavailable { reason }
+            }
+            _ => Self::Corrupt { reason },
         }
-        _ => KvError::Corrupt { reason },
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Event {
     Durable(WalSequence),
     /// This incarnation is fenced: why.
     Fenced(String),
+    /// Nothing can be committed any more, though nobody has fenced this incarnation: why.
+    Failed(String),
     /// A flush was committed. Answered once the observer knows.
     Flushed(Box<Flushed>, oneshot::Sender<()>),
     /// The last commit of the incarnation was made.
@@ -96,6 +98,11 @@ impl Driver {
                 tracing::warn!(incarnation = %self.uploader.incarnation, why, "fenced");
                 self.shared.end(End::Fenced(why.as_str().into()));
                 self.observer.fenced(&why);
+                return ControlFlow::Break(());
+            }
+            Event::Failed(why) => {
+                self.shared.end(End::Failed(why.as_str().into()));
+                self.uploader.runtime.fail(why);
                 return ControlFlow::Break(());
             }
             Event::Closed => {

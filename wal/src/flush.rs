@@ -87,6 +87,7 @@ impl Flusher {
         let end = match self.flush_until_closed().await {
             Ok(()) => Event::Closed,
             Err(WalError::Fenced { why }) => Event::Fenced(why),
+            Err(WalError::Failed { why }) => Event::Failed(why),
         };
         // Without a driver nobody waits for the end.
         let _ = self.events.send(end).await;
@@ -194,7 +195,10 @@ impl Flusher {
                     self.record = record;
                     return Ok(());
                 }
-                Err(error) if is_final(&error) => return Err(WalError::Fenced { why: error.to_string() }),
+                Err(error) if is_fencing(&error) => return Err(WalError::Fenced { why: error.to_string() }),
+                Err(error @ MetadataError::Store(KvError::Closed { .. })) => {
+                    return Err(WalError::Failed { why: error.to_string() });
+                }
                 Err(error) if repetition == 0 => tracing::warn!(%error, "a flush can't be committed yet"),
                 Err(error) => tracing::debug!(%error, repetition, "a flush can't be committed yet"),
             }
@@ -242,8 +246,8 @@ impl Flusher {
     }
 }
 
-/// Whether no repetition of a commit can succeed: somebody else has committed in the name of this incarnation, or fenced it.
-fn is_final(error: &MetadataError) -> bool {
+/// Whether somebody else has committed in the name of this incarnation, or fenced it. No repetition of a commit can succeed.
+fn is_fencing(error: &MetadataError) -> bool {
     use MetadataError::{Conflict, Fenced, Store};
     matches!(error, Fenced { .. } | Conflict { .. } | Store(KvError::Fenced { .. }))
 }

@@ -69,6 +69,8 @@ pub(crate) enum End {
     Closed,
     /// Fenced: why.
     Fenced(Arc<str>),
+    /// By something else that makes it useless: what.
+    Failed(Arc<str>),
 }
 
 /// When to flush.

@@ -189,6 +189,7 @@ impl Wal {
             .expect("this handle keeps the sender");
         match &now.end {
             Some(End::Fenced(why)) => Err(WalError::Fenced { why: why.to_string() }),
+            Some(End::Failed(why)) => Err(WalError::Failed { why: why.to_string() }),
             Some(End::Closed) | None => Ok(()),
         }
     }
@@ -225,6 +226,12 @@ pub enum WalError {
     #[error("fenced: {why}")]
     Fenced {
         /// What showed it.
+        why: String,
+    },
+    /// It can't go on for another reason. The process is told, see [`Runtime::failed`].
+    #[error("the write-ahead log can't go on: {why}")]
+    Failed {
+        /// Which.
         why: String,
     },
 }

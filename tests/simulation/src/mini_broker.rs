@@ -353,7 +353,9 @@ pub(crate) fn of_metadata(error: MetadataError) -> StartError {
         MetadataErrorKind::Retry | MetadataErrorKind::Conflict | MetadataErrorKind::Fenced => {
             StartError::Again(error.to_string())
         }
-        MetadataErrorKind::NotFound | MetadataErrorKind::Corrupt => StartError::Broken(error.to_string()),
+        MetadataErrorKind::NotFound | MetadataErrorKind::Corrupt | MetadataErrorKind::Closed => {
+            StartError::Broken(error.to_string())
+        }
     }
 }
 
