@@ -155,9 +155,14 @@ async fn start_broker(
     let cluster = thalweg_segment::open_marker(&store, &candidate).await.with_context(|| url.clone())?;
     let options = EmbeddedOptions { local_files: url.starts_with("file:") };
     let kv: Arc<dyn KeyValueStore> = Arc::new(
-        EmbeddedKv::open(store.client(Purpose::Metadata), thalweg_segment::metadata_path(), options)
-            .await
-            .context("cannot open the metadata store")?,
+        EmbeddedKv::open(
+            runtime.clone(),
+            store.client(Purpose::Metadata),
+            thalweg_segment::metadata_path(),
+            options,
+        )
+        .await
+        .context("cannot open the metadata store")?,
     );
     let resolved = Arc::new(RwLock::new(Resolved::default()));
     let resolve = crate::config::topic_resolver(Arc::new(config.clone()), resolved.clone());
@@ -279,12 +284,12 @@ async fn wait_for_stop(broker: &Broker) -> anyhow::Result<Stop> {
             let why = why.ok().and_then(|why| why.clone());
             Ok(Stop::Fenced(why.unwrap_or_default()))
         }
+        why = failure(broker) => Ok(Stop::Failed(why)),
         _ = terminate.recv() => Ok(Stop::Asked),
         interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Stop::Asked).map_err(Into::into),
     }
 }
 
-        why = failure(broker) => Ok(Stop::Failed(why)),
 /// Returns why the broker can't go on, once it can't.
 async fn failure(broker: &Broker) -> String {
     let mut failed = broker.runtime.failed();
