@@ -103,6 +103,9 @@ impl Budgets {
     }
 }
 
+/// How long a start that has failed waits for the end of its incarnation in good order.
+const RETIREMENT: Duration = Duration::from_secs(5);
+
 /// How many dead incarnations are taken over at a time.
 const PARALLEL_TAKE_OVERS: usize = 8;
 
@@ -152,7 +155,14 @@ impl Broker {
             logs.clone(),
             registry.sub_registry_with_prefix("thalweg"),
         );
-        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
+        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await;
+        let topics = match topics {
+            Ok(topics) => topics,
+            Err(error) => {
+                retire(&wal).await;
+                return Err(error.into());
+            }
+        };
         // Whoever was paused since it became the owner may have read what its successor has written by now.
         let found = metadata.incarnation(incarnation).await?;
         if !found.as_ref().is_some_and(|found| found.state == IncarnationState::Open) {
@@ -172,6 +182,7 @@ impl Broker {
             wal,
             cache,
             reader,
+            responses: ResponseMemory::new(budgets.responses.clone()),
             budgets,
         }))
     }
@@ -182,7 +193,6 @@ impl Broker {
     }
 
     /// Becomes the reason once another process owns this broker's logs.
-            responses: ResponseMemory::new(budgets.responses.clone()),
     pub fn fenced(&self) -> watch::Receiver<Option<String>> {
         self.logs.fenced()
     }
@@ -196,6 +206,12 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Ends an incarnation whose start has failed: it has written nothing, and the next start need not fence it.
+async fn retire(wal: &Wal) {
+    // Where it can't, the next start recovers it as any other.
+    let _ = tokio::time::timeout(RETIREMENT, wal.close()).await;
 }
 
 /// Takes over every incarnation that is not recovered, then loads the object index.
@@ -236,6 +252,10 @@ struct Owned<'a> {
 
 #[async_trait]
 impl thalweg_wal::Logs for Owned<'_> {
+    async fn may_have_written(&self) -> Result<bool, IndexError> {
+        Ok(self.metadata.owner().await?.is_some_and(|owner| owner.incarnation == self.dead))
+    }
+
     async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
         let owner = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead);
         let Some(owner) = owner else { return Ok(BTreeMap::new()) };

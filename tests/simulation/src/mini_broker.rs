@@ -153,6 +153,10 @@ struct Owned {
 
 #[async_trait]
 impl Logs for Owned {
+    async fn may_have_written(&self) -> Result<bool, IndexError> {
+        Ok(self.metadata.owner().await?.is_some_and(|owner| owner.incarnation == self.dead))
+    }
+
     async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
         let Some(owner) = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead) else {
             return Ok(BTreeMap::new());
