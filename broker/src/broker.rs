@@ -1,8 +1,9 @@
 //! One broker without its sockets: starts by recovering what earlier lives left, then owns logs until it is closed or fenced.
 
 use crate::{
+    api::ResponseMemory,
     fetch_sessions::FetchSessions,
-    partition::{Closed, Logs},
+    partition::{Closed, Logs, ProducerMemory},
     producer_ids::ProducerIds,
     settings::{BrokerSettings, DynamicSettings},
     topics::{ResolveSettings, Topics},
@@ -67,6 +68,8 @@ pub struct Broker {
     pub sessions: FetchSessions,
     /// Bounds on memory, by class.
     pub budgets: Budgets,
+    /// Charges responses.
+    pub responses: ResponseMemory,
 }
 
 /// The bounds on memory that requests are charged to.
@@ -82,6 +85,8 @@ pub struct Budgets {
     pub responses: Budget,
     /// Blocks on their way from the object store.
     pub block_reads: Budget,
+    /// The decompression of batches whose records must be seen. Who holds some of it waits for nothing else.
+    pub unpacking: Budget,
 }
 
 impl Budgets {
@@ -93,9 +98,13 @@ impl Budgets {
             receiving: Budget::new("receiving", memory.receiving),
             responses: Budget::new("responses", memory.responses),
             block_reads: Budget::new("block_reads", memory.block_reads),
+            unpacking: Budget::new("unpacking", memory.unpacking),
         }
     }
 }
+
+/// How long a start that has failed waits for the end of its incarnation in good order.
+const RETIREMENT: Duration = Duration::from_secs(5);
 
 /// How many dead incarnations are taken over at a time.
 const PARALLEL_TAKE_OVERS: usize = 8;
@@ -123,7 +132,11 @@ impl Broker {
 
         let budgets = Budgets::new(&settings);
         let cache = LogCache::new(settings.memory.log_cache, registry);
-        let logs = Arc::new(Logs::new(cache.clone(), index.clone()));
+        let logs = Arc::new(Logs::new(
+            cache.clone(),
+            index.clone(),
+            ProducerMemory::new(settings.memory.producer_states),
+        ));
         let reader = BlockReader::new(
             runtime.clone(),
             store.clone(),
@@ -142,7 +155,14 @@ impl Broker {
             logs.clone(),
             registry.sub_registry_with_prefix("thalweg"),
         );
-        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
+        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await;
+        let topics = match topics {
+            Ok(topics) => topics,
+            Err(error) => {
+                retire(&wal).await;
+                return Err(error.into());
+            }
+        };
         // Whoever was paused since it became the owner may have read what its successor has written by now.
         let found = metadata.incarnation(incarnation).await?;
         if !found.as_ref().is_some_and(|found| found.state == IncarnationState::Open) {
@@ -162,6 +182,7 @@ impl Broker {
             wal,
             cache,
             reader,
+            responses: ResponseMemory::new(budgets.responses.clone()),
             budgets,
         }))
     }
@@ -185,6 +206,12 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Ends an incarnation whose start has failed: it has written nothing, and the next start need not fence it.
+async fn retire(wal: &Wal) {
+    // Where it can't, the next start recovers it as any other.
+    let _ = tokio::time::timeout(RETIREMENT, wal.close()).await;
 }
 
 /// Takes over every incarnation that is not recovered, then loads the object index.
@@ -225,6 +252,10 @@ struct Owned<'a> {
 
 #[async_trait]
 impl thalweg_wal::Logs for Owned<'_> {
+    async fn may_have_written(&self) -> Result<bool, IndexError> {
+        Ok(self.metadata.owner().await?.is_some_and(|owner| owner.incarnation == self.dead))
+    }
+
     async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
         let owner = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead);
         let Some(owner) = owner else { return Ok(BTreeMap::new()) };

@@ -49,6 +49,10 @@ pub struct MemorySettings {
     pub receiving: usize,
     /// Responses that clients have not taken yet.
     pub responses: usize,
+    /// What is known of idempotent producers.
+    pub producer_states: usize,
+    /// The decompression of batches.
+    pub unpacking: usize,
 }
 
 impl MemorySettings {
@@ -57,13 +61,15 @@ impl MemorySettings {
     pub fn divide(total: usize) -> Self {
         let percent = |share: usize| total / 100 * share;
         Self {
-            produce: percent(60),
-            log_cache: percent(30),
-            block_cache: percent(11),
+            produce: percent(57),
+            log_cache: percent(28),
+            block_cache: percent(8),
             block_reads: percent(5),
             requests: percent(5),
             receiving: percent(1),
             responses: percent(8),
+            producer_states: percent(4),
+            unpacking: percent(2),
         }
     }
 }
