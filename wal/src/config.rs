@@ -45,6 +45,7 @@ impl Default for WalConfig {
     ///   second. Below 50 ms a hedge can't win anything worth its price; a second PUT after 400 ms turns a stall of
     ///   seconds into about half a second.
     /// - An attempt of 10 s: a PUT of 8 MiB that isn't answered by then has most likely lost its connection.
+    /// - Attempts no more than a second and a half apart (with jitter): a store that is back is noticed within two seconds.
     /// - A flush at 500 MiB or 60 s bounds what a recovery has to read; 8 MiB of one log are worth an object of their own.
     fn default() -> Self {
         Self {
@@ -56,7 +57,7 @@ impl Default for WalConfig {
             hedge_max: Duration::from_millis(400),
             hedge_min: Duration::from_millis(50),
             attempt_timeout: Duration::from_secs(10),
-            backoff: (Duration::from_millis(50), Duration::from_secs(2)),
+            backoff: (Duration::from_millis(50), Duration::from_secs(1)),
             flush_bytes: 500 << 20,
             flush_interval: Duration::from_secs(60),
             flush_log_bytes: 8 << 20,

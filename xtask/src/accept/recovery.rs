@@ -43,10 +43,10 @@ fn slowest(report: &mut Report, minio: &MinIo, bytes: u64) -> Result<f64> {
 
 fn one_crash(report: &mut Report, minio: &MinIo, bucket: &str, bytes: u64) -> Result<f64> {
     let runtime = runtime()?;
-    // Nothing must leave the WAL before the crash.
+    // Nothing must leave the WAL before the crash: a part of the memory is for what is not flushed.
     let never_flush =
         Options::on_minio(minio, bucket)?.set("flush.bytes", 4 * LARGE).set("flush.interval.ms", 3_600_000);
-    let mut broker = never_flush.set("memory.bytes", 4 * LARGE).start()?;
+    let mut broker = never_flush.set("memory.bytes", 8 * LARGE).start()?;
     runtime.block_on(kafka::create_topic(broker.address(), "recovery", PARTITIONS))?;
     runtime.block_on(fill(broker.address(), bytes))?;
     broker.kill()?;
