@@ -1,6 +1,7 @@
 //! One broker without its sockets: starts by recovering what earlier lives left, then owns logs until it is closed or fenced.
 
 use crate::{
+    coordinator::GroupCoordinator,
     fetch_sessions::FetchSessions,
     partition::{Closed, Logs},
     producer_ids::ProducerIds,
@@ -65,6 +66,8 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// Incremental fetch sessions.
     pub sessions: FetchSessions,
+    /// Groups.
+    pub groups: GroupCoordinator,
     /// Bounds on memory, by class.
     pub budgets: Budgets,
 }
@@ -149,7 +152,15 @@ impl Broker {
             return Err(MetadataError::Fenced { incarnation, found }.into());
         }
         let dynamic = Arc::new(settings.dynamic.clone());
-        Ok(Arc::new(Self {
+        let groups = GroupCoordinator::new(
+            runtime.clone(),
+            wal.clone(),
+            cache.clone(),
+            budgets.produce.clone(),
+            settings.groups.clone(),
+            settings.memory.groups,
+        );
+        let broker = Arc::new(Self {
             producer_ids: ProducerIds::new(metadata.clone()),
             sessions: FetchSessions::new(dynamic.fetch_sessions),
             dynamic: RwLock::new(dynamic),
@@ -162,8 +173,11 @@ impl Broker {
             wal,
             cache,
             reader,
+            groups,
             budgets,
-        }))
+        });
+        broker.load_groups();
+        Ok(broker)
     }
 
     /// The settings that can change, as they are now.

@@ -1,5 +1,6 @@
 //! The settings that the broker works by, parsed. Where they come from and what they are called stands in `config`.
 
+use crate::coordinator::groups::GroupSettings;
 use std::time::Duration;
 use thalweg_segment::BrokerId;
 use thalweg_wal::WalConfig;
@@ -30,6 +31,8 @@ pub struct BrokerSettings {
     pub memory: MemorySettings,
     /// Settings that can change while the broker runs, as they are at start.
     pub dynamic: DynamicSettings,
+    /// Groups.
+    pub groups: GroupSettings,
 }
 
 /// Bytes of each class of memory; together nine tenths of `memory.bytes`.
@@ -49,6 +52,8 @@ pub struct MemorySettings {
     pub receiving: usize,
     /// Responses that clients have not taken yet.
     pub responses: usize,
+    /// The state of groups: members, committed offsets.
+    pub groups: usize,
 }
 
 impl MemorySettings {
@@ -59,11 +64,12 @@ impl MemorySettings {
         Self {
             produce: percent(60),
             log_cache: percent(42),
-            block_cache: percent(11),
+            block_cache: percent(8),
             block_reads: percent(5),
             requests: percent(5),
             receiving: percent(1),
             responses: percent(8),
+            groups: percent(8),
         }
     }
 }
