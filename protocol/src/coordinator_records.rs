@@ -103,6 +103,59 @@ mod tests {
         round_trips(&GroupRecord::GroupMetadata(GroupMetadataKey { group: text("g") }, Some(value)));
     }
 
+    /// What Apache Kafka 4.3.1 wrote for a group of one kcat that read ten records of topic "t1", left, had its offset reset
+    /// to 5, and was deleted: key and value in hexadecimal.
+    const KAFKAS: [(&str, Option<&str>); 7] = [
+        ("00020006676f6c64656e", Some("0003000000000000ffffffff000001a1feb0cee700000000")),
+        (
+            "00020006676f6c64656e",
+            Some(concat!(
+                "00030008636f6e73756d657200000001000572616e6765002c72646b61666b612d33373335636532302d653266382d34",
+                "6635382d396266352d336663343630623637663565000001a1feb0cf3000000001002c72646b61666b612d3337333563",
+                "6532302d653266382d346635382d396266352d336663343630623637663565ffff000772646b61666b61000a2f313237",
+                "2e302e302e31000493e00000afc800000012000100000001000274310000000000000000000000160000000000010002",
+                "7431000000010000000000000000",
+            )),
+        ),
+        (
+            "00010006676f6c64656e0002743100000000",
+            Some("0004000000000000000affffffff01000001a1feb0d212010010c910e3237b32407b8185239af7e985bd"),
+        ),
+        ("00020006676f6c64656e", Some("00030008636f6e73756d657200000002ffffffff000001a1feb0d22500000000")),
+        (
+            "00010006676f6c64656e0002743100000000",
+            Some("00040000000000000005ffffffff01000001a1feb0d76d010010c910e3237b32407b8185239af7e985bd"),
+        ),
+        ("00010006676f6c64656e0002743100000000", None),
+        ("00020006676f6c64656e", None),
+    ];
+
+    fn of_hex(hex: &str) -> Bytes {
+        let digits = hex.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).expect("ASCII"));
+        digits.map(|two| u8::from_str_radix(two, 16).expect("hexadecimal")).collect()
+    }
+
+    #[test]
+    fn records_have_the_bytes_that_kafka_writes() {
+        let mut read = Vec::new();
+        for (key, value) in KAFKAS {
+            let (key, value) = (of_hex(key), value.map(of_hex));
+            let record = GroupRecord::decode(key.clone(), value.clone()).expect("Kafka's own");
+            let record = record.expect("a known type");
+            assert_eq!(record.encode(), Ok((key, value)));
+            read.push(record);
+        }
+        let GroupRecord::GroupMetadata(key, Some(stable)) = &read[1] else { panic!("a group: {read:?}") };
+        assert_eq!((&*key.group, stable.generation, stable.members.len()), ("golden", 1, 1));
+        assert_eq!(
+            (&*stable.members[0].client_host, stable.members[0].rebalance_timeout),
+            ("/127.0.0.1", 300_000)
+        );
+        let GroupRecord::OffsetCommit(key, Some(commit)) = &read[2] else { panic!("an offset: {read:?}") };
+        assert_eq!((&*key.topic, key.partition, commit.offset, commit.leader_epoch), ("t1", 0, 10, -1));
+        assert!(!commit.topic_id.is_nil());
+    }
+
     #[test]
     fn a_key_of_an_unknown_type_is_passed_over_and_a_damaged_one_is_malformed() {
         assert_eq!(GroupRecord::decode(Bytes::from_static(&[0, 99, 1]), None), Ok(None));

@@ -763,7 +763,8 @@ fn join_group(version: i16) -> Named<JoinGroupRequest> {
         requests.push(("a new member", range()));
     }
     if version >= 5 {
-        let unknown = range().with_member_id(text("nobody")).with_group_instance_id(Some(text("an-instance")));
+        let unknown =
+            range().with_member_id(text("nobody")).with_group_instance_id(Some(text("an-instance")));
         requests.push(("an unknown static member", unknown));
     }
     if version >= 6 {
@@ -780,7 +781,9 @@ fn sync_group(version: i16) -> Named<SyncGroupRequest> {
         .with_generation_id(1)
         .with_member_id(text("nobody"));
     let named = match version >= 5 {
-        true => request.clone().with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("range"))),
+        true => {
+            request.clone().with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("range")))
+        }
         false => request.clone(),
     };
     vec![
@@ -802,7 +805,8 @@ fn heartbeat(version: i16) -> Named<HeartbeatRequest> {
         ("an unknown group", request.clone().with_group_id(GroupId(text("no-group")))),
     ];
     if version >= 3 {
-        requests.push(("an unknown static member", request.with_group_instance_id(Some(text("an-instance")))));
+        requests
+            .push(("an unknown static member", request.with_group_instance_id(Some(text("an-instance")))));
     }
     requests
 }
@@ -817,7 +821,8 @@ fn leave_group(version: i16) -> Named<LeaveGroupRequest> {
         ];
     }
     let member = leave_group_request::MemberIdentity::default().with_member_id(text("nobody"));
-    let instance = leave_group_request::MemberIdentity::default().with_group_instance_id(Some(text("nobody")));
+    let instance =
+        leave_group_request::MemberIdentity::default().with_group_instance_id(Some(text("nobody")));
     let request = request.with_members(vec![member, instance]);
     vec![
         ("unknown members", request.clone()),
@@ -857,8 +862,14 @@ fn offset_commit(version: i16, world: &World) -> Named<OffsetCommitRequest> {
         ("no such partition", commit_request(version, world, &[0, 9, -1], 0)),
         ("no such topic", commit_request(version, &elsewhere, &[0], 0)),
         ("metadata that is too long", commit_request(version, world, &[0], 4097)),
-        ("an unknown member", OffsetCommitRequest { member_id: text("nobody"), generation_id_or_member_epoch: 3, ..request() }),
-        ("an unknown group", OffsetCommitRequest { group_id: text("no-group"), generation_id_or_member_epoch: 3, ..request() }),
+        (
+            "an unknown member",
+            OffsetCommitRequest { member_id: text("nobody"), generation_id_or_member_epoch: 3, ..request() },
+        ),
+        (
+            "an unknown group",
+            OffsetCommitRequest { group_id: text("no-group"), generation_id_or_member_epoch: 3, ..request() },
+        ),
         ("no group", OffsetCommitRequest { group_id: StrBytes::default(), ..request() }),
         ("no topics", OffsetCommitRequest { topics: Vec::new(), ..request() }),
         ("the same topic twice", {
@@ -915,7 +926,10 @@ fn offset_fetch(version: i16, world: &World) -> Named<OffsetFetchRequest> {
     }
     if version >= 8 {
         let mut two = fetch_offsets(version, world, Some(&[0]));
-        two.groups.push(offset_fetch_request::OffsetFetchRequestGroup { group_id: text("no-group"), ..two.groups[0].clone() });
+        two.groups.push(offset_fetch_request::OffsetFetchRequestGroup {
+            group_id: text("no-group"),
+            ..two.groups[0].clone()
+        });
         requests.push(("two groups", two));
     }
     requests
@@ -940,7 +954,8 @@ fn offset_delete(world: &World) -> Named<OffsetDeleteRequest> {
 
 fn describe_groups(version: i16) -> Named<DescribeGroupsRequest> {
     let group = |id: &str| GroupId(text(id));
-    let request = DescribeGroupsRequest::default().with_groups(vec![group(GROUP), group("no-group"), group("")]);
+    let request =
+        DescribeGroupsRequest::default().with_groups(vec![group(GROUP), group("no-group"), group("")]);
     let mut requests = vec![("three groups", request.clone()), ("none", DescribeGroupsRequest::default())];
     if version >= 3 {
         requests.push(("with what may be done", request.with_include_authorized_operations(true)));
