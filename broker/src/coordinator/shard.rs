@@ -92,6 +92,8 @@ enum Phase {
 struct Inner {
     phase: Phase,
     groups: Groups,
+    /// What the groups weighed when they were counted last.
+    weighed: usize,
     /// Parked requests. As many as the groups know of, which are bounded.
     waiting: BTreeMap<Ticket, oneshot::Sender<Parked>>,
     tickets: u64,
@@ -132,6 +134,7 @@ impl Shard {
         let inner = Inner {
             phase: Phase::Loading,
             groups: Groups::new(means.settings.clone(), means.runtime.random().clone()),
+            weighed: 0,
             waiting: BTreeMap::new(),
             tickets: 0,
             end: log.view().end,
@@ -205,14 +208,14 @@ impl Shard {
         inner: &mut Inner,
         operation: impl FnOnce(&mut Groups, Now, &mut Effects) -> T,
     ) -> Result<T, ErrorCode> {
-        let (bytes, deadline) = (inner.groups.bytes(), inner.groups.next_deadline_ms());
+        let before = (inner.groups.next_deadline_ms(), inner.afters.len());
         let mut effects = Effects::default();
         let value = operation(&mut inner.groups, self.now(), &mut effects);
         let done = self.carry_out(inner, effects);
-        self.means.memory.changed(bytes, inner.groups.bytes());
-        let sooner =
-            inner.groups.next_deadline_ms().is_some_and(|next| deadline.is_none_or(|known| next < known));
-        if sooner || !inner.afters.is_empty() {
+        self.weigh(inner);
+        let next = inner.groups.next_deadline_ms();
+        let sooner = next.is_some_and(|next| before.0.is_none_or(|known| next < known));
+        if sooner || inner.afters.len() > before.1 {
             self.news.notify_one();
         }
         done.map(|()| value)
@@ -287,9 +290,14 @@ impl Shard {
         if inner.phase != Phase::Loading {
             return;
         }
-        let bytes = inner.groups.bytes();
         records.into_iter().for_each(|(at, record)| inner.groups.replay(record, at));
-        self.means.memory.changed(bytes, inner.groups.bytes());
+        self.weigh(&mut inner);
+    }
+
+    /// Counts the state as it is now towards what all may take.
+    fn weigh(&self, inner: &mut Inner) {
+        let bytes = inner.groups.bytes();
+        self.means.memory.changed(std::mem::replace(&mut inner.weighed, bytes), bytes);
     }
 
     /// The whole log is in the state: begins to serve.
@@ -310,11 +318,11 @@ impl Shard {
 
     /// Without its sender, a parked request is answered NOT_COORDINATOR.
     fn drop_state(&self, inner: &mut Inner) {
-        self.means.memory.changed(inner.groups.bytes(), 0);
         inner.phase = Phase::Closed;
         inner.groups = Groups::new(self.means.settings.clone(), self.means.runtime.random().clone());
         inner.waiting.clear();
         inner.afters.clear();
+        self.weigh(inner);
     }
 
     /// Does what is due: at this time, and by what is durable.
