@@ -62,13 +62,13 @@ impl MemorySettings {
     pub fn divide(total: usize) -> Self {
         let percent = |share: usize| total / 100 * share;
         Self {
-            produce: percent(60),
-            log_cache: percent(42),
-            block_cache: percent(8),
+            produce: percent(57),
+            log_cache: percent(40),
+            block_cache: percent(7),
             block_reads: percent(5),
             requests: percent(5),
             receiving: percent(1),
-            responses: percent(8),
+            responses: percent(7),
             groups: percent(8),
         }
     }

@@ -50,10 +50,9 @@ impl Handlers {
             return Err(ErrorCode::InvalidGroupId);
         }
         let shard = self.broker.group_shard(&request.group_id)?;
-        shard.check_memory()?;
         let client_host = format!("/{}", context.client.ip());
         let client_id = context.client_id.as_deref().unwrap_or_default();
-        let caller = Caller { client_id, client_host: &client_host, version };
+        let caller = Caller { client_id, client_host: &client_host, version, has_room: shard.has_room() };
         shard.park(|groups, ticket, now, effects| groups.join(caller, request, ticket, now, effects))
     }
 }

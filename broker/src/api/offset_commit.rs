@@ -60,8 +60,7 @@ impl Handlers {
             valid.extend(self.existing(context, version, topic, &mut answered));
         }
         if !valid.is_empty() {
-            let commit = OffsetCommit { request: &request, topics: &valid, version };
-            let codes = self.commit(commit, charge).await;
+            let codes = self.commit(version, &request, &valid, charge).await;
             for (at, topic) in valid.iter().enumerate() {
                 match &codes {
                     Ok(codes) => answered.add(topic, codes[at].iter().copied()),
@@ -118,12 +117,14 @@ impl Handlers {
 
     async fn commit(
         &self,
-        commit: OffsetCommit<'_>,
+        version: i16,
+        request: &OffsetCommitRequest,
+        topics: &[OffsetCommitRequestTopic],
         charge: Charge,
     ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
-        let shard = self.broker.group_shard(&commit.request.group_id)?;
-        shard.check_memory()?;
+        let shard = self.broker.group_shard(&request.group_id)?;
         shard.room(charge.bytes()).await;
+        let commit = OffsetCommit { request, topics, version, has_room: shard.has_room() };
         let pending = shard.run(|groups, now, effects| groups.commit(commit, now, effects))?;
         // Waiting for a PUT must not take memory from requests that wait for none.
         drop(charge);

@@ -55,7 +55,7 @@ pub(super) async fn load(broker: Weak<Broker>, shard: Arc<Shard>) {
     shard.loaded();
     if view.start < view.end {
         let records = view.end.0 - view.start.0;
-        tracing::info!(log = %shard.log().id(), records, elapsed = ?began.elapsed(), "groups loaded");
+        tracing::debug!(log = %shard.log().id(), records, elapsed = ?began.elapsed(), "groups loaded");
     }
 }
 

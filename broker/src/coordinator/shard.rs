@@ -60,10 +60,6 @@ impl Memory {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn is_full(&self) -> bool {
-        self.used() >= self.limit
-    }
-
     fn changed(&self, before: usize, after: usize) {
         self.used.fetch_add(after, Ordering::Relaxed);
         self.used.fetch_sub(before, Ordering::Relaxed);
@@ -164,9 +160,9 @@ impl Shard {
         drop(self.means.produce.charge(bytes).await);
     }
 
-    /// Refuses what would make the state larger when it is as large as it may be.
-    pub fn check_memory(&self) -> Result<(), ErrorCode> {
-        if self.means.memory.is_full() { Err(ErrorCode::CoordinatorNotAvailable) } else { Ok(()) }
+    /// Whether the state of all groups may grow.
+    pub fn has_room(&self) -> bool {
+        self.means.memory.used() < self.means.memory.limit
     }
 
     /// Does an operation.

@@ -68,12 +68,12 @@ impl Groups {
         for id in self.groups.keys() {
             let Some(group) = self.classic(id) else { continue };
             let mut left = false;
-            for (topic, partitions) in self.offsets.of_group(id).into_iter().flatten() {
+            for (topic, partitions) in self.offsets.of_group(id) {
                 for (partition, committed) in partitions {
                     let expired =
                         !group.is_subscribed_to(topic) && is_expired(group, committed, wall_ms, retention_ms);
                     match expired {
-                        true => effects.records.push(tombstone(id, topic, *partition)),
+                        true => effects.records.push(tombstone(id, topic, partition)),
                         false => left = true,
                     }
                 }
@@ -90,8 +90,8 @@ impl Groups {
         if !group.is_empty() {
             return Err(ErrorCode::NonEmptyGroup);
         }
-        for (topic, partitions) in self.offsets.of_group(id).into_iter().flatten() {
-            effects.records.extend(partitions.keys().map(|partition| tombstone(id, topic, *partition)));
+        for (topic, partitions) in self.offsets.of_group(id) {
+            effects.records.extend(partitions.map(|(partition, _)| tombstone(id, topic, partition)));
         }
         effects.records.push(group_tombstone(id));
         Ok(())

@@ -14,6 +14,7 @@ mod expiry;
 mod offsets;
 mod replay;
 mod settings;
+mod sorted;
 mod timers;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::{
     Groups, check_group_id,
     classic::State,
     effects::{Effects, Now},
+    sorted::SortedMap,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_protocol::{
@@ -47,8 +48,8 @@ impl Committed {
     }
 }
 
-type Partitions = BTreeMap<i32, Box<Committed>>;
-type Topics = BTreeMap<Arc<str>, Partitions>;
+type Partitions = SortedMap<i32, Box<Committed>>;
+type Topics = SortedMap<Arc<str>, Partitions>;
 
 /// The committed offsets of all groups of a partition of the log.
 #[derive(Default)]
@@ -58,16 +59,23 @@ pub(super) struct Offsets {
 }
 
 /// What an offset weighs beside its metadata, and a topic beside its name.
-const OFFSET_OVERHEAD: usize = 160;
-const TOPIC_OVERHEAD: usize = 350;
+const OFFSET_OVERHEAD: usize = 128;
+const TOPIC_OVERHEAD: usize = 128;
 
 impl Offsets {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn of_group(&self, group: &str) -> Option<&Topics> {
-        self.by_group.get(group)
+    /// Topics, partitions and offsets of a group.
+    pub(super) fn of_group(
+        &self,
+        group: &str,
+    ) -> impl Iterator<Item = (&Arc<str>, impl Iterator<Item = (i32, &Committed)>)> {
+        let topics = self.by_group.get(group).into_iter().flat_map(SortedMap::iter);
+        topics.map(|(topic, partitions)| {
+            (topic, partitions.iter().map(|(partition, committed)| (*partition, &**committed)))
+        })
     }
 
     pub(super) fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
@@ -79,12 +87,12 @@ impl Offsets {
             Some(topics) => topics,
             None => self.by_group.entry(group.into()).or_default(),
         };
-        if !topics.contains_key(topic) {
-            topics.insert(topic.into(), Partitions::new());
-            self.bytes += TOPIC_OVERHEAD + topic.len();
-        }
-        self.bytes += OFFSET_OVERHEAD + committed.metadata.len();
-        let partitions = topics.get_mut(topic).expect("it is there now");
+        let mut added = OFFSET_OVERHEAD + committed.metadata.len();
+        let partitions = topics.entry(topic, || {
+            added += TOPIC_OVERHEAD + topic.len();
+            (topic.into(), Partitions::default())
+        });
+        self.bytes += added;
         if let Some(before) = partitions.insert(partition, Box::new(committed)) {
             self.bytes -= OFFSET_OVERHEAD + before.metadata.len();
         }
@@ -115,6 +123,8 @@ pub struct OffsetCommit<'a> {
     pub topics: &'a [OffsetCommitRequestTopic],
     /// Version of the request.
     pub version: i16,
+    /// Whether there is memory for offsets of partitions that the group has none of yet.
+    pub has_room: bool,
 }
 
 /// From this version an unknown group has an error of its own.
@@ -138,6 +148,10 @@ impl Groups {
         effects: &mut Effects,
     ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
         self.check_commit(commit)?;
+        if !commit.has_room && commit.topics.iter().any(|topic| self.adds_to(&commit.request.group_id, topic))
+        {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
         self.renew_by_commit(commit.request, now, effects);
         let retention_ms = commit.request.retention_time_ms;
         let expire_ms = if retention_ms == -1 { -1 } else { now.wall_ms.saturating_add(retention_ms) };
@@ -170,6 +184,12 @@ impl Groups {
         }
     }
 
+    /// Whether a commit needs memory for partitions that the group has no offset of.
+    fn adds_to(&self, group: &str, topic: &OffsetCommitRequestTopic) -> bool {
+        let known = |partition: i32| self.offsets.get(group, &topic.name, partition).is_some();
+        topic.partitions.iter().any(|partition| !known(partition.partition_index))
+    }
+
     /// Who commits lives.
     fn renew_by_commit(&mut self, request: &OffsetCommitRequest, now: Now, effects: &mut Effects) {
         if let Some(mut flow) = self.flow(&request.group_id, now, effects)
@@ -187,19 +207,17 @@ impl Groups {
 
     /// OffsetFetch of one group, in the form of version 8. A group that isn't there has no offsets.
     pub fn fetch_offsets(&self, group: &str, wanted: OffsetsWanted) -> Vec<OffsetFetchResponseTopics> {
-        let known = self.offsets.of_group(group);
         match wanted {
-            OffsetsWanted::All => known.into_iter().flatten().map(all_of_topic).collect(),
+            OffsetsWanted::All => self.offsets.of_group(group).map(all_of_topic).collect(),
             OffsetsWanted::Of(topics) => {
                 let topics = topics.into_iter().map(|(name, id, partitions)| {
-                    let known = known.and_then(|topics| topics.get(name.as_str()));
                     let found = |partition: i32| {
-                        let committed = known.and_then(|known| known.get(&partition));
+                        let committed = self.offsets.get(group, &name, partition);
                         fetched(partition, committed.filter(|committed| is_of(committed, id)))
                     };
                     OffsetFetchResponseTopics::default()
                         .with_partitions(partitions.into_iter().map(found).collect())
-                        .with_name(TopicName(name))
+                        .with_name(TopicName(name.clone()))
                         .with_topic_id(id)
                 });
                 topics.collect()
@@ -235,7 +253,7 @@ impl Groups {
     /// Deletes every group's offsets of a topic that is no more. Those of another topic of the same name stay.
     pub fn topic_deleted(&self, topic: &str, id: Uuid, effects: &mut Effects) {
         for (group, topics) in &self.offsets.by_group {
-            for (partition, committed) in topics.get(topic).into_iter().flatten() {
+            for (partition, committed) in topics.get(topic).into_iter().flat_map(SortedMap::iter) {
                 if is_of(committed, id) {
                     effects.records.push(tombstone(group, topic, *partition));
                 }
@@ -278,14 +296,16 @@ fn is_of(committed: &Committed, id: Uuid) -> bool {
     committed.topic_id.is_nil() || id.is_nil() || committed.topic_id == id
 }
 
-fn all_of_topic((name, partitions): (&Arc<str>, &Partitions)) -> OffsetFetchResponseTopics {
-    let partitions = partitions.iter().map(|(partition, committed)| fetched(*partition, Some(committed)));
+fn all_of_topic<'a>(
+    (name, partitions): (&Arc<str>, impl Iterator<Item = (i32, &'a Committed)>),
+) -> OffsetFetchResponseTopics {
+    let partitions = partitions.map(|(partition, committed)| fetched(partition, Some(committed)));
     OffsetFetchResponseTopics::default()
         .with_name(TopicName(super::classic::text(name)))
         .with_partitions(partitions.collect())
 }
 
-fn fetched(partition: i32, committed: Option<&Box<Committed>>) -> OffsetFetchResponsePartitions {
+fn fetched(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
     let response = OffsetFetchResponsePartitions::default().with_partition_index(partition);
     match committed {
         None => response

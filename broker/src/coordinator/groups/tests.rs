@@ -33,6 +33,7 @@ struct Story {
     log: Vec<GroupRecord>,
     /// What waits for the log, if it is held.
     held: Option<Vec<After>>,
+    has_room: bool,
 }
 
 impl Story {
@@ -44,7 +45,15 @@ impl Story {
         let mut groups = Groups::new(Arc::new(settings), Random::from_seed(1));
         let mut effects = Effects::default();
         groups.loaded(Now { wall_ms: START_MS, monotonic_ms: 0 }, &mut effects);
-        Self { groups, now_ms: 0, tickets: 0, answers: BTreeMap::new(), log: Vec::new(), held: None }
+        Self {
+            groups,
+            now_ms: 0,
+            tickets: 0,
+            answers: BTreeMap::new(),
+            log: Vec::new(),
+            held: None,
+            has_room: true,
+        }
     }
 
     /// The same groups, loaded from the log by another broker.
@@ -115,7 +124,8 @@ impl Story {
     fn park_join(&mut self, version: i16, request: &JoinGroupRequest) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let caller = Caller { client_id: "client", client_host: "/127.0.0.1", version };
+        let caller =
+            Caller { client_id: "client", client_host: "/127.0.0.1", version, has_room: self.has_room };
         self.run(|groups, now, effects| groups.join(caller, request, ticket, now, effects));
         ticket
     }
@@ -222,7 +232,7 @@ impl Story {
             ..OffsetCommitRequest::default()
         };
         let topics = [topic("t", &[(0, offset)])];
-        let commit = OffsetCommit { request: &request, topics: &topics, version: 9 };
+        let commit = OffsetCommit { request: &request, topics: &topics, version: 9, has_room: self.has_room };
         self.run(|groups, now, effects| groups.commit(commit, now, effects)).map(drop)
     }
 
@@ -668,7 +678,7 @@ fn an_unknown_group_is_an_error_of_its_own_from_version_9() {
     };
     for (version, code) in [(8, ErrorCode::IllegalGeneration), (9, ErrorCode::GroupIdNotFound)] {
         let topics = [topic("t", &[(0, 1)])];
-        let commit = OffsetCommit { request: &request, topics: &topics, version };
+        let commit = OffsetCommit { request: &request, topics: &topics, version, has_room: true };
         assert_eq!(story.run(|groups, now, effects| groups.commit(commit, now, effects)), Err(code));
     }
 }
@@ -681,7 +691,7 @@ fn metadata_that_is_too_long_refuses_its_partition_alone() {
     wanted.partitions[0].committed_metadata = Some(text(&"𝄞".repeat(2049)));
     wanted.partitions[1].committed_metadata = Some(text(&"ü".repeat(4096)));
     let request = OffsetCommitRequest { group_id: text(GROUP), ..OffsetCommitRequest::default() };
-    let commit = OffsetCommit { request: &request, topics: &[wanted], version: 9 };
+    let commit = OffsetCommit { request: &request, topics: &[wanted], version: 9, has_room: true };
     let codes =
         story.run(|groups, now, effects| groups.commit(commit, now, effects)).expect("a simple group");
     assert_eq!(codes, [[(0, ErrorCode::OffsetMetadataTooLarge), (1, ErrorCode::None)]]);
@@ -720,7 +730,7 @@ fn offsets_of_a_group_with_members_are_kept_for_topics_that_they_subscribe_to() 
         ..OffsetCommitRequest::default()
     };
     let topics = [topic("t", &[(0, 1)]), topic("other", &[(0, 1)])];
-    let commit = OffsetCommit { request: &request, topics: &topics, version: 9 };
+    let commit = OffsetCommit { request: &request, topics: &topics, version: 9, has_room: true };
     story.run(|groups, now, effects| groups.commit(commit, now, effects)).expect("a member");
     for _ in 0..10 {
         story.pass(9_000);
@@ -810,4 +820,21 @@ fn ten_thousand_members_join_one_generation() {
     story.pass(10_000);
     assert_eq!(story.state(), Some(State::Empty));
     assert!(story.groups.bytes() < 2_000, "{}", story.groups.bytes());
+}
+
+#[test]
+fn without_memory_nobody_new_is_taken_in_and_who_is_there_goes_on() {
+    let mut story = Story::new();
+    let (ids, generation) = story.stable(1);
+    let given = story.new_id(&member(&["range"]));
+    story.commit(&ids[0], generation, 1).expect("a member");
+    story.has_room = false;
+    assert_eq!(story.join(9, &member(&["range"])).error_code, ErrorCode::CoordinatorNotAvailable.code());
+    assert_eq!(
+        story.join(9, &known(&given, &["range"])).error_code,
+        ErrorCode::CoordinatorNotAvailable.code()
+    );
+    assert_eq!(story.commit(&ids[0], generation, 2), Ok(()));
+    story.leave(&[(&given, None)]);
+    assert_eq!(story.join(9, &known(&ids[0], &["range"])).generation_id, generation + 1);
 }

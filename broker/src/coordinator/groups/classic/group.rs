@@ -66,7 +66,7 @@ pub(in crate::coordinator::groups) struct ClassicGroup {
 }
 
 /// What a group weighs beside its strings and members.
-const OVERHEAD: usize = 600;
+const OVERHEAD: usize = 550;
 /// What an id that was given out weighs, with its timer.
 const PENDING_OVERHEAD: usize = 400;
 

@@ -25,6 +25,8 @@ pub struct Caller<'a> {
     pub client_host: &'a str,
     /// Version of the request.
     pub version: i16,
+    /// Whether there is memory for one more member.
+    pub has_room: bool,
 }
 
 impl Caller<'_> {
@@ -133,6 +135,9 @@ impl Joining<'_> {
     }
 
     fn new_dynamic(mut self) {
+        if !self.caller.has_room {
+            return self.refuse("", ErrorCode::CoordinatorNotAvailable);
+        }
         if !self.caller.must_come_back() {
             let id = self.new_id.clone();
             return self.add(id);
@@ -189,6 +194,9 @@ impl Joining<'_> {
     }
 
     fn add(mut self, id: Arc<str>) {
+        if !self.caller.has_room {
+            return self.refuse(&id, ErrorCode::CoordinatorNotAvailable);
+        }
         let member = Member {
             id: id.clone(),
             instance: self.request.group_instance_id.as_ref().map(|instance| instance.as_str().into()),
