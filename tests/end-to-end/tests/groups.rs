@@ -114,7 +114,7 @@ mod with_kafka_tools {
         for (to, expected) in
             [(&["--to-offset", "42"][..], "42"), (&["--shift-by", "-2"], "40"), (&["--to-earliest"], "0")]
         {
-            groups(&[&of_topic, &["--reset-offsets", "--execute"], to].concat());
+            groups(&[&of_topic[..], &["--reset-offsets", "--execute"], to].concat());
             assert_eq!(described(&tools, "g")[3], expected, "{to:?}");
         }
         groups(&[&["--delete-offsets"], &of_topic[..]].concat());
