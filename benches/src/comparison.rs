@@ -1,6 +1,8 @@
 //! Everything beside everything, in one run, interleaved: what the machine does meanwhile hits all alike.
 
-use crate::{Consumed, Load, Produced, RawPut, Run, Subject, consume, perf::create_topic, produce, raw_put};
+use crate::{
+    Consumed, Load, Produced, RawPut, Run, Subject, consume, perf::create_topic, produce, raw_put, warm_up,
+};
 use anyhow::Result;
 use std::fmt::{self, Write as _};
 use thalweg_end_to_end::{proxy::Latency, servers::MinIo, wait};
@@ -25,6 +27,7 @@ const RAW_PUT_BYTES: usize = 8 << 20;
 
 /// Measures. `records` records of 1 KiB for each run, `rounds` rounds over all subjects.
 pub fn compare(records: u64, rounds: u32) -> Result<Comparison> {
+    warm_up()?;
     let minio = MinIo::start()?;
     let raw = wait::block_on(raw_put(&minio.bucket("raw")?, RAW_PUT_BYTES, 64, 4))?;
     let subjects =

@@ -6,6 +6,7 @@
 //! subject     what is measured: Apache Kafka, Thalweg on `file:`, Thalweg on MinIO behind the counting proxy
 //! raw_put     what the store alone gives
 //! ceiling     what five requests in flight, answered in order, allow at given latencies
+//! warm_up     what a virtual machine must have done before it is fair to measure
 //! comparison  all of it, interleaved, as a table
 //! ```
 //!
@@ -18,6 +19,7 @@ mod consume;
 mod perf;
 mod raw_put;
 mod subject;
+mod warm_up;
 
 pub use ceiling::in_order_ceiling;
 pub use comparison::{Comparison, compare};
@@ -25,3 +27,4 @@ pub use consume::{Consumed, consume};
 pub use perf::{Load, Produced, Run, produce};
 pub use raw_put::{RawPut, raw_put};
 pub use subject::Subject;
+pub use warm_up::warm_up;

@@ -40,7 +40,7 @@ pub struct BrokerSettings {
 pub struct MemorySettings {
     /// Produced batches from the socket until they are evicted from the log cache: requests, the WAL, the tail.
     pub produce: usize,
-    /// Flushed batches that the log cache keeps, a part of `produce`.
+    /// Flushed batches that the log cache keeps, a part of `produce`. The rest of that is for what isn't flushed yet.
     pub log_cache: usize,
     /// The block cache for reads of older data.
     pub block_cache: usize,
@@ -63,7 +63,7 @@ impl MemorySettings {
         let percent = |share: usize| total / 100 * share;
         Self {
             produce: percent(57),
-            log_cache: percent(40),
+            log_cache: percent(29),
             block_cache: percent(7),
             block_reads: percent(5),
             requests: percent(5),

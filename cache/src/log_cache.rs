@@ -1,6 +1,9 @@
 //! The tail of every log, in memory, from the append on. What isn't flushed stays; the rest goes oldest first, by order of
 //! append over all logs, so that the buffers that batches are slices of are freed as a whole.
 //!
+//! The capacity bounds what is flushed, whatever else is held. So while the object store is away, when nothing can be flushed
+//! and appends take all the memory they get, consumers near the ends of their logs still find there what they ask for.
+//!
 //! Each log has a queue of its batches, and one queue over all logs has an entry for each batch in order of append. As a
 //! log's batches come in offset order, its n-th entry in that queue stands for its n-th batch; so what goes is always a
 //! log's oldest batch, and what stays is a contiguous end of the log.
@@ -42,6 +45,8 @@ pub struct LogCache(Arc<Inner>);
 struct Inner {
     capacity: usize,
     bytes: AtomicUsize,
+    /// Those of batches that are flushed.
+    flushed_bytes: AtomicUsize,
     /// Tells a log from one with the same id that was removed before.
     next_life: AtomicU64,
     shards: Vec<Mutex<BTreeMap<LogId, LogTail>>>,
@@ -80,11 +85,12 @@ enum Evicted {
 }
 
 impl LogCache {
-    /// A cache that keeps flushed batches up to `capacity` bytes in all (batches that aren't flushed count, but stay).
+    /// A cache that keeps up to `capacity` bytes of flushed batches, beside all that aren't flushed.
     pub fn new(capacity: usize, registry: &mut prometheus_client::registry::Registry) -> Self {
         Self(Arc::new(Inner {
             capacity,
             bytes: AtomicUsize::new(0),
+            flushed_bytes: AtomicUsize::new(0),
             next_life: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             order: Mutex::default(),
@@ -92,8 +98,7 @@ impl LogCache {
         }))
     }
 
-    /// Adds the next batch of `log`, in offset order: the caller holds the log's lock. May make room by dropping the oldest
-    /// flushed batches of any log.
+    /// Adds the next batch of `log`, in offset order: the caller holds the log's lock.
     ///
     /// Panics where the batch begins before the log's end.
     pub fn append(&self, log: LogId, batch: Batch) {
@@ -106,7 +111,6 @@ impl LogCache {
             tail.life()
         };
         inner.order.lock().entries.push_back(Entry { log, life });
-        inner.evict_down_to(inner.capacity);
     }
 
     /// Batches of `log` from the one that holds `from`, up to and without the first that ends beyond `limit`, as many as fit
@@ -135,22 +139,31 @@ impl LogCache {
         }
     }
 
-    /// Batches of `log` below `end` are in the object index and may go.
+    /// Batches of `log` below `end` are in the object index. Drops the oldest flushed batches of any log for which there is
+    /// no room.
     pub fn flushed(&self, log: LogId, end: Offset) {
         if let Some(tail) = self.0.shard(log).lock().get_mut(&log) {
-            tail.unpin(end);
+            let bytes = tail.unpin(end).map(cost).sum();
+            self.0.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         self.0.evict_down_to(self.0.capacity);
     }
 
-    /// Drops the oldest flushed batches until `bytes` less are held, or none is left. Returns how much went.
+    /// Drops the oldest flushed batches until `bytes` less are held, or none is left that may go. Returns how much went.
     pub fn shrink(&self, bytes: usize) -> usize {
-        self.0.evict_down_to(self.bytes().saturating_sub(bytes))
+        self.0.evict_down_to(self.0.flushed_bytes().saturating_sub(bytes))
     }
 
     /// Forgets a log.
     pub fn remove(&self, log: LogId) {
-        let removed = self.0.shard(log).lock().remove(&log);
+        let removed = {
+            let mut shard = self.0.shard(log).lock();
+            let removed = shard.remove(&log);
+            // Under the lock, so that what is flushed is never counted as less than nothing.
+            let flushed = removed.iter().flat_map(LogTail::flushed_batches).map(cost).sum();
+            self.0.flushed_bytes.fetch_sub(flushed, Ordering::Relaxed);
+            removed
+        };
         if let Some(tail) = removed {
             self.0.shrunk(tail.batches().map(cost).sum());
             self.0.note_stale(tail.batches().len());
@@ -182,15 +195,20 @@ impl Inner {
         self.metrics.bytes.dec_by(bytes as i64);
     }
 
-    /// Drops the oldest batches until at most `target` bytes are held or the oldest is pinned. Returns how much went.
+    fn flushed_bytes(&self) -> usize {
+        self.flushed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Drops the oldest batches until at most `target` bytes of flushed ones are held or the oldest is pinned. Returns how
+    /// much went.
     fn evict_down_to(&self, target: usize) -> usize {
-        if self.bytes.load(Ordering::Relaxed) <= target {
+        if self.flushed_bytes() <= target {
             return 0;
         }
         let mut gone = Vec::new();
         let mut freed = 0;
         let mut order = self.order.lock();
-        while self.bytes.load(Ordering::Relaxed) > target {
+        while self.flushed_bytes() > target {
             match self.evict_oldest(&mut order) {
                 Some(Evicted::Batch(batch)) => {
                     freed += cost(&batch);
@@ -213,7 +231,10 @@ impl Inner {
         let evicted = match self.shard(*log).lock().get_mut(log).filter(|tail| tail.life() == *life) {
             None => Evicted::Stale,
             Some(tail) => match tail.pop_oldest() {
-                Oldest::Flushed(batch) => Evicted::Batch(batch),
+                Oldest::Flushed(batch) => {
+                    self.flushed_bytes.fetch_sub(cost(&batch), Ordering::Relaxed);
+                    Evicted::Batch(batch)
+                }
                 Oldest::Pinned => return Some(Evicted::Pinned),
             },
         };

@@ -9,6 +9,10 @@ const MAX_DEBT: u32 = 1;
 /// Without a limit, how far apart objects that aren't full are cut while others are in flight. A tiny object for each batch
 /// would cost more in work than it saves in waiting.
 const UNLIMITED_SPACING: Duration = Duration::from_millis(1);
+/// While tokens are scarce, an object is cut after this part of a period without a further batch …
+const PAUSE_PART: u32 = 10;
+/// … or this part of a period after its first.
+const COLLECT_PART: u32 = 2;
 /// The slowest rate: one token in this long.
 const MAX_PERIOD: Duration = Duration::from_secs(3600);
 
@@ -49,6 +53,18 @@ impl PutBudget {
         let spacing = self.limit.map_or(UNLIMITED_SPACING, |limit| limit.period);
         let replaced = self.last_draw.map_or(Duration::ZERO, |last| last + spacing);
         self.epoch + replaced.max(self.available_from(0))
+    }
+
+    /// When an object that could be cut at `due` is to be cut, if its first batch came at `first` and its latest at `latest`.
+    ///
+    /// While less than half of the burst is left, every token counts: producers that were just answered send again, one
+    /// request after the other, and a cut at the first of them would make the others wait for the next token. So the object
+    /// waits for a pause, and no longer than a part of a period.
+    pub fn collect_until(&self, due: Instant, first: Instant, latest: Instant) -> Instant {
+        let Some(Limit { period, burst }) = self.limit else { return due };
+        let plenty = self.epoch + self.full_at.saturating_sub(period * (burst / 2));
+        let pause = (latest + period / PAUSE_PART).min(first + period / COLLECT_PART);
+        due.max(pause.min(plenty))
     }
 
     /// Takes a token if one is there.
@@ -145,6 +161,22 @@ mod tests {
         assert!(budget.try_draw(start));
         assert_eq!(budget.token_at(), start);
         assert_eq!(budget.next_token_at(), start + PERIOD);
+    }
+
+    #[test]
+    fn while_tokens_are_scarce_an_object_waits_for_a_pause_but_not_for_long() {
+        let (mut budget, start) = budget(4);
+        let collect_until =
+            |budget: &PutBudget, first, latest| budget.collect_until(start, start + first, start + latest);
+        let ms = Duration::from_millis;
+        (0..2).for_each(|_| assert!(budget.try_draw(start)));
+        assert_eq!(collect_until(&budget, ms(0), ms(0)), start, "half of the burst is left");
+        assert!(budget.try_draw(start));
+        assert_eq!(collect_until(&budget, ms(0), ms(7)), start + ms(7) + PERIOD / PAUSE_PART);
+        assert_eq!(collect_until(&budget, ms(0), ms(24)), start + PERIOD / COLLECT_PART);
+        assert_eq!(collect_until(&budget, ms(40), ms(48)), start + PERIOD, "by then there are plenty");
+        let due = start + ms(30);
+        assert_eq!(budget.collect_until(due, start, start + ms(20)), due, "the pause is over");
     }
 
     #[test]

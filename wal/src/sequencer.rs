@@ -45,7 +45,7 @@ pub(crate) struct Limits {
 /// Why an object was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It was full.
+    /// It was full, or half full and nothing was in flight.
     Size,
     /// Nothing was in flight and the budget had a token.
     Idle,
@@ -82,6 +82,8 @@ struct Collected {
     bytes: usize,
     /// When the first of them was appended.
     since: Option<Instant>,
+    /// When the last was.
+    latest: Option<Instant>,
 }
 
 /// An object that has its sequence.
@@ -177,7 +179,7 @@ impl Sequencer {
         if full {
             self.close_open_object();
         }
-        closed || full || (first && self.holds == 0)
+        closed || full || self.holds == 0 && (first || self.is_worth_a_put())
     }
 
     fn close_open_object(&mut self) {
@@ -213,13 +215,28 @@ impl Sequencer {
             self.budget.overdraw(now);
             return Some(self.issue(full, Cause::Size));
         }
-        if now < self.due()? || self.is_held_back(now) || !self.budget.try_draw(now) {
+        if now < self.due()? || self.is_held_back(now) {
             return None;
         }
-        let cause = if self.in_flight == 0 { Cause::Idle } else { Cause::Budget };
+        let cause = match self.in_flight {
+            _ if self.is_worth_a_put() => Cause::Size,
+            0 => Cause::Idle,
+            _ => Cause::Budget,
+        };
+        if cause == Cause::Size {
+            self.budget.overdraw(now);
+        } else if !self.budget.try_draw(now) {
+            return None;
+        }
         let open = std::mem::take(&mut self.open);
         self.held_back = None;
         Some(self.issue(open, cause))
+    }
+
+    /// Whether the open object needs no token though it isn't full: half of one is cheap enough, and what would fill it may
+    /// be waiting for its acknowledgement, as the few requests that a producer has in flight do.
+    fn is_worth_a_put(&self) -> bool {
+        self.in_flight == 0 && self.open.bytes >= self.limits.object_bytes / 2
     }
 
     /// When the open object is to be cut, holds aside.
@@ -227,7 +244,11 @@ impl Sequencer {
         if self.open.bytes == 0 || self.is_blocked() {
             return None;
         }
-        Some(if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() })
+        if self.is_worth_a_put() {
+            return self.open.latest;
+        }
+        let due = if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() };
+        Some(self.budget.collect_until(due, self.open.since?, self.open.latest?))
     }
 
     fn is_held_back(&mut self, now: Instant) -> bool {
@@ -253,7 +274,7 @@ impl Sequencer {
 
     fn issue(&mut self, object: Collected, cause: Cause) -> CutObject {
         let sequence = self.next_sequence();
-        let Collected { batches, bytes, since } = object;
+        let Collected { batches, bytes, since, .. } = object;
         for (log, batches) in &batches {
             let (Some(track), Some(last)) = (self.logs.get_mut(log), batches.last()) else { continue };
             track.unacknowledged.push_back((sequence, last.end_offset()));
@@ -369,6 +390,7 @@ impl Sequencer {
 impl Collected {
     fn push(&mut self, log: LogId, batch: Batch, now: Instant) {
         self.since.get_or_insert(now);
+        self.latest = Some(now);
         self.bytes += batch.len();
         self.batches.entry(log).or_default().push(batch);
     }

@@ -174,7 +174,7 @@ impl Config {
             hedge_min: millis(self.number("wal.hedge.min.ms")),
             hedge_max: millis(self.number("wal.hedge.max.ms")),
             // What isn't flushed can't be evicted, so it must leave room for what comes in meanwhile.
-            flush_bytes: size("flush.bytes").min(memory.produce / 4 * 3),
+            flush_bytes: size("flush.bytes").min((memory.produce - memory.log_cache) / 3 * 2),
             flush_interval: millis(self.number("flush.interval.ms")),
             flush_log_bytes: size("flush.log.bytes"),
             producer_expiration: Some(millis(self.number("producer.id.expiration.ms"))),

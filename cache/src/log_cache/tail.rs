@@ -12,6 +12,8 @@ pub(super) struct LogTail {
     flushed: Offset,
     end: Offset,
     batches: VecDeque<Batch>,
+    /// How many of them are below `flushed`.
+    flushed_batches: usize,
 }
 
 /// The oldest batch of a log, as eviction finds it.
@@ -22,7 +24,7 @@ pub(super) enum Oldest {
 
 impl LogTail {
     pub(super) fn new(life: u64, start: Offset) -> Self {
-        Self { life, start, flushed: Offset(0), end: start, batches: VecDeque::new() }
+        Self { life, start, flushed: Offset(0), end: start, batches: VecDeque::new(), flushed_batches: 0 }
     }
 
     /// Which life of the log this is.
@@ -34,6 +36,12 @@ impl LogTail {
         self.batches.iter()
     }
 
+    /// Those of them that may go.
+    pub(super) fn flushed_batches(&self) -> impl Iterator<Item = &Batch> {
+        self.batches.range(..self.flushed_batches)
+    }
+
+    /// Adds a batch that isn't flushed.
     pub(super) fn push(&mut self, batch: Batch) {
         let (base, end) = (batch.base_offset(), self.end);
         assert!(base >= end, "batch at {base} is before the log's end {end}");
@@ -41,16 +49,22 @@ impl LogTail {
         self.batches.push_back(batch);
     }
 
-    pub(super) fn unpin(&mut self, below: Offset) {
-        self.flushed = self.flushed.max(below);
+    /// Batches below `end` may go from now on. Returns those of them that might not before.
+    pub(super) fn unpin(&mut self, end: Offset) -> impl Iterator<Item = &Batch> {
+        self.flushed = self.flushed.max(end.min(self.end));
+        let (before, flushed) = (self.flushed_batches, self.flushed);
+        let pinned = self.batches.range(before..);
+        self.flushed_batches += pinned.take_while(|batch| batch.end_offset() <= flushed).count();
+        self.batches.range(before..self.flushed_batches)
     }
 
     /// Takes the oldest batch off, unless it is pinned (or not there: then its append is about to end).
     pub(super) fn pop_oldest(&mut self) -> Oldest {
-        let flushed = self.flushed;
-        let Some(batch) = self.batches.pop_front_if(|batch| batch.end_offset() <= flushed) else {
+        if self.flushed_batches == 0 {
             return Oldest::Pinned;
-        };
+        }
+        let Some(batch) = self.batches.pop_front() else { return Oldest::Pinned };
+        self.flushed_batches -= 1;
         self.start = batch.end_offset();
         // Room for twice what is there: a log that was busy once doesn't keep its queue for ever.
         if self.batches.len() < self.batches.capacity() / 4 {

@@ -68,6 +68,34 @@ fn while_an_upload_is_in_flight_the_next_object_waits_for_its_end_or_the_next_to
 }
 
 #[test]
+fn half_an_object_needs_no_token_while_nothing_is_in_flight() {
+    let (mut sequencer, now) = begin(limits(), Some(20.0), 1);
+    append(&mut sequencer, 1, 0, now);
+    sequencer.next_cut(now).unwrap();
+    append_many(&mut sequencer, 1..4, now);
+    assert!(sequencer.next_cut(now).is_none(), "an upload is in flight");
+    sequencer.durable(WalSequence(0));
+    let object = sequencer.next_cut(now).expect("600 of 1000 bytes");
+    assert_eq!((object.cause, object.bytes), (Cause::Size, 600));
+    sequencer.durable(WalSequence(1));
+    append_many(&mut sequencer, 4..6, now);
+    assert!(sequencer.next_cut(now).is_none(), "400 bytes wait for a token");
+    assert!(append(&mut sequencer, 1, 6, now), "a reason to cut");
+    assert_eq!(sequencer.next_cut(now).map(|object| object.bytes), Some(600));
+}
+
+#[test]
+fn half_an_object_is_not_cut_in_the_middle_of_a_request() {
+    let (mut sequencer, now) = begin(limits(), Some(20.0), 1);
+    sequencer.hold();
+    append_many(&mut sequencer, 0..3, now);
+    assert!(sequencer.next_cut(now).is_none());
+    append(&mut sequencer, 1, 3, now);
+    assert!(sequencer.release(now));
+    assert_eq!(sequencer.next_cut(now).map(|object| object.bytes), Some(800));
+}
+
+#[test]
 fn an_idle_log_without_a_token_waits_for_it() {
     let (mut sequencer, now) = begin(limits(), Some(20.0), 1);
     append(&mut sequencer, 1, 0, now);

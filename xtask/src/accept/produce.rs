@@ -3,7 +3,7 @@
 use super::Report;
 use anyhow::Result;
 use thalweg_benches::{
-    Consumed, Load, Produced, RawPut, Run, Subject, consume, in_order_ceiling, produce, raw_put,
+    Consumed, Load, Produced, RawPut, Run, Subject, consume, in_order_ceiling, produce, raw_put, warm_up,
 };
 use thalweg_end_to_end::{kafka, proxy::Latency, servers::MinIo, wait};
 
@@ -22,6 +22,7 @@ const BATCH_PAYLOAD: f64 = 15.0 * 1024.0;
 const SIMULATED_REQUESTS: usize = 100_000;
 
 pub fn check(report: &mut Report) -> Result<()> {
+    warm_up()?;
     let minio = MinIo::start()?;
     beside_kafka(report, &minio)?;
     one_default_producer(report, &minio)
