@@ -33,6 +33,11 @@ mod frame;
 mod codec;
 mod fetch_response;
 mod generated;
+#[expect(
+    clippy::derivable_impls,
+    clippy::field_reassign_with_default,
+    reason = "the generator writes one form for all messages"
+)]
 mod generated_messages;
 mod rope;
 mod schema;

@@ -37,7 +37,11 @@ impl Handlers {
             return FindCoordinatorResponse::default().with_coordinators(coordinators);
         }
         let found = self.coordinator_of(context, version, request.key_type, &request.key).await;
-        let found = self.coordinator(context, found);
+        let mut found = self.coordinator(context, found);
+        if found.error_code == 0 {
+            // Kafka's name of the code, which it tells in these versions in place of a message.
+            found.error_message = Some(StrBytes::from_static_str("NONE"));
+        }
         FindCoordinatorResponse::default()
             .with_error_code(found.error_code)
             .with_error_message(found.error_message)

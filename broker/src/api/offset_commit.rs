@@ -21,15 +21,19 @@ struct Answered {
     topics: Vec<OffsetCommitResponseTopic>,
     /// Where each topic is, by name and id.
     places: BTreeMap<(StrBytes, uuid::Uuid), usize>,
+    /// Whether all partitions of a topic come together.
+    one_entry_each: bool,
 }
 
 impl Answered {
     fn add(&mut self, topic: &OffsetCommitRequestTopic, codes: impl IntoIterator<Item = (i32, ErrorCode)>) {
-        let place = *self.places.entry((topic.name.clone(), topic.topic_id)).or_insert_with(|| {
+        let next = self.topics.len();
+        let known = *self.places.entry((topic.name.clone(), topic.topic_id)).or_insert(next);
+        let place = if self.one_entry_each { known } else { next };
+        if place == next {
             let answered = OffsetCommitResponseTopic::default().with_topic_id(topic.topic_id);
             self.topics.push(answered.with_name(TopicName(topic.name.clone())));
-            self.topics.len() - 1
-        });
+        }
         self.topics[place].partitions.extend(codes.into_iter().map(|(partition, code)| {
             let answered = OffsetCommitResponsePartition::default().with_partition_index(partition);
             answered.with_error_code(code.code())
@@ -49,7 +53,7 @@ impl Handlers {
         mut request: OffsetCommitRequest,
         charge: Charge,
     ) -> OffsetCommitResponse {
-        let mut answered = Answered::default();
+        let mut answered = Answered { one_entry_each: true, ..Answered::default() };
         let topics = std::mem::take(&mut request.topics);
         if !self.allows_group(context, Operation::Read, &request.group_id) {
             topics.iter().for_each(|topic| answered.add_all(topic, ErrorCode::GroupAuthorizationFailed));
@@ -61,6 +65,8 @@ impl Handlers {
         }
         if !valid.is_empty() {
             let codes = self.commit(version, &request, &valid, charge).await;
+            // As Kafka has it: a topic that is named twice is answered twice, unless something was refused before.
+            answered.one_entry_each = !answered.topics.is_empty();
             for (at, topic) in valid.iter().enumerate() {
                 match &codes {
                     Ok(codes) => answered.add(topic, codes[at].iter().copied()),

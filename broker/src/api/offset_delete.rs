@@ -34,7 +34,10 @@ impl Handlers {
         if group.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
-        let topics: Vec<_> = request.topics.into_iter().map(|topic| self.deletable(context, topic)).collect();
+        let mut topics: Vec<_> =
+            request.topics.into_iter().map(|topic| self.deletable(context, topic)).collect();
+        // What can't be deleted is answered first, as by Kafka.
+        topics.sort_by_key(|(_, partitions)| partitions.iter().all(|(_, code)| code.is_none()));
         let shard = self.broker.group_shard(group)?;
         let deleted = shard.run(|groups, _, effects| {
             groups.check_offset_delete(group)?;
@@ -64,7 +67,9 @@ impl Handlers {
             _ => Some(ErrorCode::UnknownTopicOrPartition),
         };
         let partitions = topic.partitions.iter().map(|one| (one.partition_index, code(one.partition_index)));
-        (topic.name, partitions.collect())
+        let mut partitions: Vec<_> = partitions.collect();
+        partitions.sort_by_key(|(_, code)| code.is_none());
+        (topic.name, partitions)
     }
 }
 

@@ -767,10 +767,9 @@ fn join_group(version: i16) -> Named<JoinGroupRequest> {
             range().with_member_id(text("nobody")).with_group_instance_id(Some(text("an-instance")));
         requests.push(("an unknown static member", unknown));
     }
-    if version >= 6 {
-        let long = StrBytes::from_string("x".repeat(100 * 1024));
-        requests.push(("a group id of 100 KiB", range().with_group_id(GroupId(long.clone()))));
-        requests.push(("a static member's id of 100 KiB", range().with_group_instance_id(Some(long))));
+    if version >= 5 {
+        let long = StrBytes::from_string("x".repeat(32_767));
+        requests.push(("a group id of 32 KiB", range().with_group_id(GroupId(long.clone()))));
     }
     requests
 }
@@ -878,10 +877,8 @@ fn offset_commit(version: i16, world: &World) -> Named<OffsetCommitRequest> {
             twice
         }),
     ];
-    if version >= 8 {
-        let long = StrBytes::from_string("x".repeat(100 * 1024));
-        requests.push(("a group id of 100 KiB", OffsetCommitRequest { group_id: long, ..request() }));
-    }
+    let long = StrBytes::from_string("x".repeat(32_767));
+    requests.push(("a group id of 32 KiB", OffsetCommitRequest { group_id: long, ..request() }));
     if version <= 4 {
         requests.push(("a retention time", OffsetCommitRequest { retention_time_ms: 1_000, ..request() }));
     }

@@ -6,8 +6,8 @@ use super::{
     versions::furnished,
 };
 use bytes::Bytes;
-use thalweg_broker::topics::OFFSETS_TOPIC;
-use thalweg_protocol::{ErrorCode, messages::*};
+use thalweg_broker::{net::Reply, topics::OFFSETS_TOPIC};
+use thalweg_protocol::{ApiKey, ErrorCode, RequestHeader, client, messages::*};
 use thalweg_segment::Offset;
 
 use offset_commit_response::OffsetCommitResponse;
@@ -157,9 +157,29 @@ async fn a_commit_says_of_each_partition_what_became_of_it() {
     assert_eq!(codes, [ErrorCode::UnknownTopicId.code()]);
     let codes = commit(&bed, 9, commit_request(9, &world, &[0], 4097)).await;
     assert_eq!(codes, [ErrorCode::OffsetMetadataTooLarge.code()]);
-    let long = StrBytes::from_string("x".repeat(100 * 1024));
-    let request = OffsetCommitRequest { group_id: long, ..commit_request(9, &world, &[0], 0) };
-    assert_eq!(commit(&bed, 9, request).await, [ErrorCode::UnknownServerError.code()]);
+}
+
+#[tokio::test]
+async fn names_are_as_long_as_a_string_can_be_and_longer_ones_close_the_connection_as_kafkas_do() {
+    let (bed, world) = with_groups().await;
+    let of = |length: usize| {
+        let group_id = StrBytes::from_string("x".repeat(length));
+        OffsetCommitRequest { group_id, ..commit_request(9, &world, &[0], 0) }
+    };
+    assert_eq!(commit(&bed, 9, of(32_767)).await, [0]);
+    // Ids of members would be longer than a group's record can hold.
+    let long = member("").with_group_instance_id(Some(StrBytes::from_string("x".repeat(32_767))));
+    assert_eq!(join(&bed, long).await.error_code, ErrorCode::UnknownServerError.code());
+
+    let header = RequestHeader {
+        api_key: ApiKey::OffsetCommit,
+        api_version: 9,
+        correlation_id: 1,
+        client_id: "test".into(),
+    };
+    let frame = client::encode_request(&header, of(100 * 1024).into()).expect("a compact string");
+    let reply = bed.serve(ApiKey::OffsetCommit, frame.slice(4..)).await;
+    assert!(matches!(reply, Reply::Close(_)), "{reply:?}");
 }
 
 #[tokio::test]
@@ -299,18 +319,19 @@ async fn the_offsets_topic_can_be_deleted_and_groups_begin_anew() {
 async fn groups_take_no_more_memory_than_they_may() {
     // The least budget there is, of which groups may have 8 %.
     let bed = Bed::with(&[("memory.bytes", "67108864"), ("offset.metadata.max.bytes", "1000000")]).await;
-    let id = bed.create("there", 2, &[]).await;
+    let id = bed.create("there", 30, &[]).await;
     let world = World { there: "there", id, round: 0 };
     assert_eq!(find(&bed, 0, "a-group").await.error_code, 0);
+    let partitions: Vec<i32> = (0..30).collect();
     let limit = bed.broker.settings.memory.groups;
     let full = ErrorCode::CoordinatorNotAvailable.code();
     let mut refused = None;
     for n in 0..20 {
         let group_id = text(&format!("group-{n}"));
-        let request = OffsetCommitRequest { group_id, ..commit_request(10, &world, &[0], 900_000) };
+        let request = OffsetCommitRequest { group_id, ..commit_request(10, &world, &partitions, 30_000) };
         let codes = commit(&bed, 10, request).await;
-        if codes != [0] {
-            assert_eq!(codes, [full]);
+        if codes != [0; 30] {
+            assert_eq!(codes, [full; 30]);
             refused = Some(n);
             break;
         }

@@ -305,7 +305,7 @@ impl Flow<'_> {
     pub(super) fn static_member_stored(
         &mut self,
         id: &Arc<str>,
-        previous: Box<Member>,
+        previous: Member,
         leader: Option<Arc<str>>,
         can_skip_assignment: bool,
         stored: Result<(), ErrorCode>,
@@ -322,7 +322,7 @@ impl Flow<'_> {
             Err(code) => {
                 response = refused_join("", code);
                 let old = previous.id.clone();
-                self.group.replace(id, *previous);
+                self.group.replace(id, previous);
                 self.renew_session(&old);
             }
         }

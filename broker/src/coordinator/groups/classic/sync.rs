@@ -39,7 +39,7 @@ impl Groups {
             }
             After::StaticMemberStored { group, member, previous, leader, can_skip_assignment } => {
                 if let Some(mut flow) = self.flow(&group, now, effects) {
-                    flow.static_member_stored(&member, previous, leader, can_skip_assignment, stored);
+                    flow.static_member_stored(&member, *previous, leader, can_skip_assignment, stored);
                 }
             }
         }
