@@ -165,6 +165,25 @@ mod tests {
         assert_eq!(GroupRecord::decode(key, Some(Bytes::from_static(&[0, 9]))), Err(Malformed));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn damaged_records_never_panic(
+            which in 0..KAFKAS.len(),
+            at in proptest::arbitrary::any::<proptest::sample::Index>(),
+            byte in proptest::arbitrary::any::<u8>(),
+            cut in proptest::arbitrary::any::<proptest::sample::Index>(),
+        ) {
+            let (key, value) = KAFKAS[which];
+            let mut value = value.map_or(vec![0], |value| of_hex(value).to_vec());
+            let at = at.index(value.len());
+            value[at] = byte;
+            let value = Bytes::from(value);
+            let _ = GroupRecord::decode(of_hex(key), Some(value.clone()));
+            let _ = GroupRecord::decode(of_hex(key), Some(value.slice(..cut.index(value.len()))));
+            let _ = GroupRecord::decode(value, None);
+        }
+    }
+
     #[test]
     fn a_group_id_that_no_key_can_hold_is_an_error() {
         let group = StrBytes::from_string("x".repeat(40_000));

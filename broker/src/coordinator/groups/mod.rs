@@ -18,6 +18,8 @@ mod sorted;
 mod timers;
 
 #[cfg(test)]
+mod random_stories;
+#[cfg(test)]
 mod tests;
 
 pub use classic::{Caller, check_lengths};

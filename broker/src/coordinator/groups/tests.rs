@@ -25,8 +25,8 @@ const GROUP: &str = "g";
 const START_MS: i64 = 1_700_000_000_000;
 
 /// The groups of a partition, with a log that is durable at once unless told otherwise.
-struct Story {
-    groups: Groups,
+pub(super) struct Story {
+    pub(super) groups: Groups,
     now_ms: u64,
     tickets: u64,
     answers: BTreeMap<Ticket, Parked>,
@@ -37,11 +37,11 @@ struct Story {
 }
 
 impl Story {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() })
     }
 
-    fn with(settings: GroupSettings) -> Self {
+    pub(super) fn with(settings: GroupSettings) -> Self {
         let mut groups = Groups::new(Arc::new(settings), Random::from_seed(1));
         let mut effects = Effects::default();
         groups.loaded(Now { wall_ms: START_MS, monotonic_ms: 0 }, &mut effects);
@@ -57,7 +57,7 @@ impl Story {
     }
 
     /// The same groups, loaded from the log by another broker.
-    fn reloaded(self, settings: GroupSettings) -> Self {
+    pub(super) fn reloaded(self, settings: GroupSettings) -> Self {
         let mut next = Self::with(settings);
         for (offset, record) in (0..).zip(&self.log) {
             let (key, value) = record.encode().expect("short strings");
@@ -70,11 +70,11 @@ impl Story {
         next
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now { wall_ms: START_MS + self.now_ms as i64, monotonic_ms: self.now_ms }
     }
 
-    fn run<T>(&mut self, operation: impl FnOnce(&mut Groups, Now, &mut Effects) -> T) -> T {
+    pub(super) fn run<T>(&mut self, operation: impl FnOnce(&mut Groups, Now, &mut Effects) -> T) -> T {
         let mut effects = Effects::default();
         let now = self.now();
         let value = operation(&mut self.groups, now, &mut effects);
@@ -82,7 +82,7 @@ impl Story {
         value
     }
 
-    fn carry_out(&mut self, effects: Effects) {
+    pub(super) fn carry_out(&mut self, effects: Effects) {
         for record in effects.records {
             let offset = self.log.len() as i64;
             self.log.push(record.clone());
@@ -98,7 +98,7 @@ impl Story {
         }
     }
 
-    fn store(&mut self, after: After, stored: Result<(), ErrorCode>) {
+    pub(super) fn store(&mut self, after: After, stored: Result<(), ErrorCode>) {
         let mut effects = Effects::default();
         let now = self.now();
         self.groups.stored(after, stored, now, &mut effects);
@@ -106,13 +106,13 @@ impl Story {
     }
 
     /// What was held is durable, or can't be appended.
-    fn release(&mut self, stored: Result<(), ErrorCode>) {
+    pub(super) fn release(&mut self, stored: Result<(), ErrorCode>) {
         for after in self.held.take().expect("the log is held") {
             self.store(after, stored);
         }
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         let end = self.now_ms + ms;
         while let Some(next) = self.groups.next_deadline_ms().filter(|next| *next <= end) {
             self.now_ms = next.max(self.now_ms);
@@ -121,7 +121,7 @@ impl Story {
         self.now_ms = end;
     }
 
-    fn park_join(&mut self, version: i16, request: &JoinGroupRequest) -> Ticket {
+    pub(super) fn park_join(&mut self, version: i16, request: &JoinGroupRequest) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let caller =
@@ -130,7 +130,7 @@ impl Story {
         ticket
     }
 
-    fn joined(&mut self, ticket: Ticket) -> Option<JoinGroupResponse> {
+    pub(super) fn joined(&mut self, ticket: Ticket) -> Option<JoinGroupResponse> {
         match self.answers.remove(&ticket)? {
             Parked::Join(response) => Some(response),
             Parked::Sync(_) => panic!("a JoinGroup was answered by a SyncGroup"),
@@ -138,26 +138,26 @@ impl Story {
     }
 
     /// A JoinGroup that is answered at once.
-    fn join(&mut self, version: i16, request: &JoinGroupRequest) -> JoinGroupResponse {
+    pub(super) fn join(&mut self, version: i16, request: &JoinGroupRequest) -> JoinGroupResponse {
         let ticket = self.park_join(version, request);
         self.pass(0);
         self.joined(ticket).expect("answered at once")
     }
 
     /// The id that a new dynamic member is given.
-    fn new_id(&mut self, request: &JoinGroupRequest) -> String {
+    pub(super) fn new_id(&mut self, request: &JoinGroupRequest) -> String {
         let response = self.join(9, request);
         assert_eq!(response.error_code, ErrorCode::MemberIdRequired.code());
         response.member_id.to_string()
     }
 
     /// Dynamic members in one stable group, the first of them its leader, each assigned its own id.
-    fn stable(&mut self, count: usize) -> (Vec<String>, i32) {
+    pub(super) fn stable(&mut self, count: usize) -> (Vec<String>, i32) {
         let ids: Vec<String> = (0..count).map(|_| self.new_id(&member(&["range"]))).collect();
         self.join_all(&ids)
     }
 
-    fn join_all(&mut self, ids: &[String]) -> (Vec<String>, i32) {
+    pub(super) fn join_all(&mut self, ids: &[String]) -> (Vec<String>, i32) {
         let tickets: Vec<Ticket> = ids.iter().map(|id| self.park_join(9, &known(id, &["range"]))).collect();
         self.pass(0);
         let responses: Vec<_> =
@@ -178,7 +178,7 @@ impl Story {
         (ids, generation)
     }
 
-    fn park_sync(&mut self, id: &str, generation: i32, assigned: &[String]) -> Ticket {
+    pub(super) fn park_sync(&mut self, id: &str, generation: i32, assigned: &[String]) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let assignments = assigned.iter().map(|id| {
@@ -195,19 +195,24 @@ impl Story {
         ticket
     }
 
-    fn synced(&mut self, ticket: Ticket) -> Option<SyncGroupResponse> {
+    pub(super) fn synced(&mut self, ticket: Ticket) -> Option<SyncGroupResponse> {
         match self.answers.remove(&ticket)? {
             Parked::Sync(response) => Some(response),
             Parked::Join(_) => panic!("a SyncGroup was answered by a JoinGroup"),
         }
     }
 
-    fn sync(&mut self, id: &str, generation: i32, assigned: &[String]) -> Option<SyncGroupResponse> {
+    pub(super) fn sync(
+        &mut self,
+        id: &str,
+        generation: i32,
+        assigned: &[String],
+    ) -> Option<SyncGroupResponse> {
         let ticket = self.park_sync(id, generation, assigned);
         self.synced(ticket)
     }
 
-    fn beat(&mut self, id: &str, generation: i32) -> Result<(), ErrorCode> {
+    pub(super) fn beat(&mut self, id: &str, generation: i32) -> Result<(), ErrorCode> {
         let request = HeartbeatRequest::default()
             .with_group_id(group())
             .with_member_id(text(id))
@@ -215,7 +220,7 @@ impl Story {
         self.run(|groups, now, effects| groups.heartbeat(&request, now, effects))
     }
 
-    fn leave(&mut self, members: &[(&str, Option<&str>)]) -> Vec<i16> {
+    pub(super) fn leave(&mut self, members: &[(&str, Option<&str>)]) -> Vec<i16> {
         let members = members.iter().map(|(id, instance)| {
             MemberIdentity::default().with_member_id(text(id)).with_group_instance_id(instance.map(text))
         });
@@ -224,7 +229,7 @@ impl Story {
         left.expect("the group has a name").iter().map(|member| member.error_code).collect()
     }
 
-    fn commit(&mut self, id: &str, generation: i32, offset: i64) -> Result<(), ErrorCode> {
+    pub(super) fn commit(&mut self, id: &str, generation: i32, offset: i64) -> Result<(), ErrorCode> {
         let request = OffsetCommitRequest {
             group_id: text(GROUP),
             member_id: text(id),
@@ -236,12 +241,12 @@ impl Story {
         self.run(|groups, now, effects| groups.commit(commit, now, effects)).map(drop)
     }
 
-    fn committed(&self) -> i64 {
+    pub(super) fn committed(&self) -> i64 {
         let wanted = OffsetsWanted::Of(vec![(text("t"), Uuid::nil(), vec![0])]);
         self.groups.fetch_offsets(GROUP, wanted)[0].partitions[0].committed_offset
     }
 
-    fn state(&self) -> Option<State> {
+    pub(super) fn state(&self) -> Option<State> {
         Some(self.groups.classic(GROUP)?.state())
     }
 }
@@ -273,7 +278,7 @@ fn subscription() -> Bytes {
     Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff")
 }
 
-fn member(protocols: &[&str]) -> JoinGroupRequest {
+pub(super) fn member(protocols: &[&str]) -> JoinGroupRequest {
     let protocols = protocols
         .iter()
         .map(|name| JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(subscription()));
@@ -285,7 +290,7 @@ fn member(protocols: &[&str]) -> JoinGroupRequest {
         .with_protocols(protocols.collect())
 }
 
-fn known(id: &str, protocols: &[&str]) -> JoinGroupRequest {
+pub(super) fn known(id: &str, protocols: &[&str]) -> JoinGroupRequest {
     member(protocols).with_member_id(text(id))
 }
 

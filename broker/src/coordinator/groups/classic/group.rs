@@ -446,3 +446,26 @@ impl ClassicGroup {
         self.members.keys().cloned().collect()
     }
 }
+
+#[cfg(test)]
+impl ClassicGroup {
+    pub(in crate::coordinator::groups) fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// Panics where a count is not that of what is there.
+    pub(in crate::coordinator::groups) fn check(&self) {
+        let members = || self.members.values();
+        assert_eq!(self.awaiting_join, members().filter(|member| member.join.is_some()).count());
+        assert_eq!(self.members_bytes, members().map(Member::bytes).sum::<usize>());
+        assert_eq!(
+            self.state == State::Empty,
+            self.members.is_empty() && self.state != State::PreparingRebalance
+        );
+        assert!(self.leader.as_ref().is_none_or(|leader| self.members.contains_key(leader)));
+        assert!(self.pending_syncs.iter().all(|id| self.members.contains_key(id)));
+        assert!(self.pending_joins.iter().all(|id| !self.members.contains_key(id)));
+        let known = members().flat_map(|member| member.protocols.names()).count();
+        assert_eq!(self.supported.values().sum::<usize>(), known);
+    }
+}
