@@ -5,7 +5,7 @@
 //! records, hands them to [`Groups::replay`] (as loading does with those of the log), and tells by [`Groups::stored`] when
 //! they are durable. When an append fails, the log has another owner, and the whole state is dropped.
 //!
-//! Group types are variants of [`Group`]; consumer groups (KIP-848), share groups and transactional commits join here.
+//! Group types are variants of `Group`; consumer groups (KIP-848), share groups and transactional commits join here.
 
 mod classic;
 mod describe;
