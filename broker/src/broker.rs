@@ -1,9 +1,10 @@
 //! One broker without its sockets: starts by recovering what earlier lives left, then owns logs until it is closed or fenced.
 
 use crate::{
+    api::ResponseMemory,
     coordinator::GroupCoordinator,
     fetch_sessions::FetchSessions,
-    partition::{Closed, Logs},
+    partition::{Closed, Logs, ProducerMemory},
     producer_ids::ProducerIds,
     settings::{BrokerSettings, DynamicSettings},
     topics::{ResolveSettings, Topics},
@@ -70,6 +71,8 @@ pub struct Broker {
     pub groups: GroupCoordinator,
     /// Bounds on memory, by class.
     pub budgets: Budgets,
+    /// Charges responses.
+    pub responses: ResponseMemory,
 }
 
 /// The bounds on memory that requests are charged to.
@@ -85,6 +88,8 @@ pub struct Budgets {
     pub responses: Budget,
     /// Blocks on their way from the object store.
     pub block_reads: Budget,
+    /// The decompression of batches whose records must be seen. Who holds some of it waits for nothing else.
+    pub unpacking: Budget,
 }
 
 impl Budgets {
@@ -96,9 +101,13 @@ impl Budgets {
             receiving: Budget::new("receiving", memory.receiving),
             responses: Budget::new("responses", memory.responses),
             block_reads: Budget::new("block_reads", memory.block_reads),
+            unpacking: Budget::new("unpacking", memory.unpacking),
         }
     }
 }
+
+/// How long a start that has failed waits for the end of its incarnation in good order.
+const RETIREMENT: Duration = Duration::from_secs(5);
 
 /// How many dead incarnations are taken over at a time.
 const PARALLEL_TAKE_OVERS: usize = 8;
@@ -126,7 +135,11 @@ impl Broker {
 
         let budgets = Budgets::new(&settings);
         let cache = LogCache::new(settings.memory.log_cache, registry);
-        let logs = Arc::new(Logs::new(cache.clone(), index.clone()));
+        let logs = Arc::new(Logs::new(
+            cache.clone(),
+            index.clone(),
+            ProducerMemory::new(settings.memory.producer_states),
+        ));
         let reader = BlockReader::new(
             runtime.clone(),
             store.clone(),
@@ -145,7 +158,14 @@ impl Broker {
             logs.clone(),
             registry.sub_registry_with_prefix("thalweg"),
         );
-        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await?;
+        let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await;
+        let topics = match topics {
+            Ok(topics) => topics,
+            Err(error) => {
+                retire(&wal).await;
+                return Err(error.into());
+            }
+        };
         // Whoever was paused since it became the owner may have read what its successor has written by now.
         let found = metadata.incarnation(incarnation).await?;
         if !found.as_ref().is_some_and(|found| found.state == IncarnationState::Open) {
@@ -174,6 +194,7 @@ impl Broker {
             cache,
             reader,
             groups,
+            responses: ResponseMemory::new(budgets.responses.clone()),
             budgets,
         });
         broker.load_groups();
@@ -199,6 +220,12 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Ends an incarnation whose start has failed: it has written nothing, and the next start need not fence it.
+async fn retire(wal: &Wal) {
+    // Where it can't, the next start recovers it as any other.
+    let _ = tokio::time::timeout(RETIREMENT, wal.close()).await;
 }
 
 /// Takes over every incarnation that is not recovered, then loads the object index.
@@ -239,6 +266,10 @@ struct Owned<'a> {
 
 #[async_trait]
 impl thalweg_wal::Logs for Owned<'_> {
+    async fn may_have_written(&self) -> Result<bool, IndexError> {
+        Ok(self.metadata.owner().await?.is_some_and(|owner| owner.incarnation == self.dead))
+    }
+
     async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
         let owner = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead);
         let Some(owner) = owner else { return Ok(BTreeMap::new()) };

@@ -16,6 +16,7 @@ pub mod net;
 pub mod partition;
 pub mod pressure;
 pub mod process_metrics;
+pub mod producer_expiry;
 pub mod producer_ids;
 pub mod program;
 pub mod reading;

@@ -14,7 +14,7 @@ pub fn relieve(broker: &Arc<Broker>) {
     let weak = Arc::downgrade(broker);
     let budget = broker.budgets.produce.clone();
     let part = budget.capacity() / PART;
-    let task = broker.runtime.spawn(async move {
+    let task = broker.runtime.spawn_essential("the relief of memory", async move {
         loop {
             budget.pressure().await;
             while budget.waiting() > 0 {

@@ -1,6 +1,6 @@
 //! Metrics of memory: what each class holds, and what the process has.
 
-use crate::broker::Broker;
+use crate::{broker::Broker, partition::ProducerMemory};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -13,13 +13,28 @@ use thalweg_runtime::Budget;
 /// Registers the metrics of `broker`'s memory.
 pub fn register(registry: &mut Registry, broker: &Arc<Broker>) {
     let budgets = &broker.budgets;
-    let classes =
-        [&budgets.produce, &budgets.requests, &budgets.receiving, &budgets.responses, &budgets.block_reads];
-    registry.register_collector(Box::new(Memory { budgets: classes.map(Budget::clone).into() }));
+    let classes = [
+        &budgets.produce,
+        &budgets.requests,
+        &budgets.receiving,
+        &budgets.responses,
+        &budgets.block_reads,
+        &budgets.unpacking,
+    ];
+    let producers = broker.logs.producer_memory().clone();
+    registry.register_collector(Box::new(Memory { budgets: classes.map(Budget::clone).into(), producers }));
 }
 
 struct Memory {
     budgets: Vec<Budget>,
+    producers: ProducerMemory,
+}
+
+/// A class of memory, as it is now.
+struct Class {
+    name: &'static str,
+    used: usize,
+    limit: usize,
 }
 
 impl fmt::Debug for Memory {
@@ -34,13 +49,13 @@ impl Collector for Memory {
             &mut encoder,
             "thalweg_memory_used",
             "Bytes charged, by class of memory",
-            Budget::used,
+            |class| class.used,
         )?;
         self.encode_classes(
             &mut encoder,
             "thalweg_memory_limit",
             "Most bytes, by class of memory",
-            Budget::capacity,
+            |class| class.limit,
         )?;
         let allocated =
             tikv_jemalloc_ctl::epoch::advance().and_then(|_| tikv_jemalloc_ctl::stats::resident::read());
@@ -65,14 +80,23 @@ impl Memory {
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
         help: &str,
-        value: impl Fn(&Budget) -> usize,
+        value: impl Fn(&Class) -> usize,
     ) -> fmt::Result {
         let kind = ConstGauge::new(0i64).metric_type();
         let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Bytes), kind)?;
-        for budget in &self.budgets {
-            let gauge = ConstGauge::new(i64::try_from(value(budget)).unwrap_or(i64::MAX));
-            gauge.encode(family.encode_family(&[("class", budget.name())])?)?;
+        for class in self.classes() {
+            let gauge = ConstGauge::new(i64::try_from(value(&class)).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&[("class", class.name)])?)?;
         }
         Ok(())
+    }
+
+    fn classes(&self) -> impl Iterator<Item = Class> {
+        let producers =
+            Class { name: "producer_states", used: self.producers.used(), limit: self.producers.limit() };
+        let budgets = self.budgets.iter();
+        let class =
+            |budget: &Budget| Class { name: budget.name(), used: budget.used(), limit: budget.capacity() };
+        budgets.map(class).chain([producers])
     }
 }

@@ -33,6 +33,8 @@ pub const BAD_SETTINGS: u8 = 2;
 const START_FAILED: u8 = 1;
 /// Another process owns this broker's logs now.
 const FENCED: u8 = 3;
+/// Something that the broker can't do without has failed.
+const FAILED: u8 = 4;
 /// A second signal while shutting down.
 const INTERRUPTED: i32 = 130;
 
@@ -77,6 +79,10 @@ pub fn run(config: Config) -> ExitCode {
             eprintln!("thalweg: stopped, because another process has taken over: {why}");
             ExitCode::from(FENCED)
         }
+        Ok(Stop::Failed(why)) => {
+            eprintln!("thalweg: stopped, because it can't go on: {why}");
+            ExitCode::from(FAILED)
+        }
         Err(error) => {
             eprintln!("thalweg: {error:#}");
             ExitCode::from(START_FAILED)
@@ -87,6 +93,7 @@ pub fn run(config: Config) -> ExitCode {
 enum Stop {
     Asked,
     Fenced(String),
+    Failed(String),
 }
 
 async fn serve(config: Arc<Config>, threads: usize) -> anyhow::Result<Stop> {
@@ -118,10 +125,10 @@ async fn serve(config: Arc<Config>, threads: usize) -> anyhow::Result<Stop> {
     greet(&addresses, http, &where_records_go, &settings);
     let stop = wait_for_stop(&broker).await?;
     health.stopping();
-    if let Stop::Asked = stop {
-        shut_down(&server, &broker).await;
+    match stop {
+        Stop::Asked => Ok(shut_down(&server, &broker).await),
+        Stop::Fenced(_) | Stop::Failed(_) => Ok(stop),
     }
-    Ok(stop)
 }
 
 struct Started {
@@ -148,9 +155,14 @@ async fn start_broker(
     let cluster = thalweg_segment::open_marker(&store, &candidate).await.with_context(|| url.clone())?;
     let options = EmbeddedOptions { local_files: url.starts_with("file:") };
     let kv: Arc<dyn KeyValueStore> = Arc::new(
-        EmbeddedKv::open(store.client(Purpose::Metadata), thalweg_segment::metadata_path(), options)
-            .await
-            .context("cannot open the metadata store")?,
+        EmbeddedKv::open(
+            runtime.clone(),
+            store.client(Purpose::Metadata),
+            thalweg_segment::metadata_path(),
+            options,
+        )
+        .await
+        .context("cannot open the metadata store")?,
     );
     let resolved = Arc::new(RwLock::new(Resolved::default()));
     let resolve = crate::config::topic_resolver(Arc::new(config.clone()), resolved.clone());
@@ -160,7 +172,8 @@ async fn start_broker(
     if let Some(directory) = store_config.directory() {
         sweep(runtime, directory);
     }
-    crate::dynamic::expire_producers(&broker);
+    crate::producer_expiry::expire(&broker);
+    crate::producer_expiry::evict(&broker);
     crate::pressure::relieve(&broker);
     crate::dynamic::load(&broker, config, &resolved).await.context("cannot read the stored settings")?;
     Ok(Started { broker, settings, resolved, store: url })
@@ -271,13 +284,24 @@ async fn wait_for_stop(broker: &Broker) -> anyhow::Result<Stop> {
             let why = why.ok().and_then(|why| why.clone());
             Ok(Stop::Fenced(why.unwrap_or_default()))
         }
+        why = failure(broker) => Ok(Stop::Failed(why)),
         _ = terminate.recv() => Ok(Stop::Asked),
         interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Stop::Asked).map_err(Into::into),
     }
 }
 
-/// Finishes what is in hand and flushes. A second signal ends the process at once.
-async fn shut_down(server: &Server, broker: &Arc<Broker>) {
+/// Returns why the broker can't go on, once it can't.
+async fn failure(broker: &Broker) -> String {
+    let mut failed = broker.runtime.failed();
+    match failed.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        // The broker keeps the sender.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Finishes what is in hand and flushes, unless it can't. A second signal ends the process at once.
+async fn shut_down(server: &Server, broker: &Arc<Broker>) -> Stop {
     tracing::info!("stopping: finishing requests in hand, then flushing");
     let orderly = async {
         if timeout(DRAIN_PATIENCE, server.drain()).await.is_err() {
@@ -289,7 +313,8 @@ async fn shut_down(server: &Server, broker: &Arc<Broker>) {
     };
     tokio::select! {
         biased;
-        () = orderly => {}
+        () = orderly => Stop::Asked,
+        why = failure(broker) => Stop::Failed(why),
         () = second_signal() => std::process::exit(INTERRUPTED),
     }
 }

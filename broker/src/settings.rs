@@ -54,6 +54,10 @@ pub struct MemorySettings {
     pub responses: usize,
     /// The state of groups: members, committed offsets.
     pub groups: usize,
+    /// What is known of idempotent producers.
+    pub producer_states: usize,
+    /// The decompression of batches.
+    pub unpacking: usize,
 }
 
 impl MemorySettings {
@@ -62,14 +66,16 @@ impl MemorySettings {
     pub fn divide(total: usize) -> Self {
         let percent = |share: usize| total / 100 * share;
         Self {
-            produce: percent(57),
-            log_cache: percent(29),
+            produce: percent(52),
+            log_cache: percent(26),
             block_cache: percent(7),
             block_reads: percent(5),
             requests: percent(5),
             receiving: percent(1),
             responses: percent(7),
-            groups: percent(8),
+            producer_states: percent(4),
+            unpacking: percent(2),
+            groups: percent(7),
         }
     }
 }

@@ -99,7 +99,8 @@ impl Topics {
 
     fn open_log(&self, id: LogId, state: LogState, start: Offset) -> Arc<Log> {
         self.wal.open_log(id, state.clone());
-        let log = Arc::new(Log::open(id, self.owner.leader_epoch, state, start));
+        let memory = self.logs.producer_memory();
+        let log = Arc::new(Log::open(id, self.owner.leader_epoch, state, start, memory));
         self.logs.add([log.clone()]);
         log
     }

@@ -13,6 +13,9 @@
 //! that come later count on it, being durable only after it. If the process dies first, it was never applied, and neither
 //! was anything behind it.
 //!
+//! What has begun comes to its end in a task of its own, so no caller that goes away can leave a write half queued, which the
+//! next transaction's compares would not see.
+//!
 //! **Fencing.** Opening the store writes a new writer epoch and then an empty object (a fence) at the next place of the log.
 //! What the process before still has under way either lands before that, and the new one replays it, or finds the place
 //! taken, and all its transactions fail with `Fenced`. Fences are never deleted. Only such a write shows that one was
@@ -20,14 +23,15 @@
 //!
 //! **Costs.** SlateDB's defaults poll the store three times a second. Here an idle store is polled a few times an hour:
 //! nobody else writes to it, so there is nothing to be learned. Compaction and garbage collection run at opening and then at
-//! those intervals.
+//! those intervals. So some 25 small GETs follow an opening in the background: the first looks of the compactor, of its worker,
+//! and of the collector at its four directories, each with a boundary file. SlateDB has no setting to delay or to spare them.
 
 use crate::{Compare, KeyValueStore, KvError, MAX_OPERATIONS, Transaction, Write};
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::{ObjectStore, path::Path};
 use slatedb::{
-    Db, ErrorKind, WriteBatch,
+    CloseReason, Db, ErrorKind, WriteBatch,
     config::{
         CompactionWorkerOptions, CompactorOptions, DurabilityLevel, FlushOptions, FlushType,
         GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ReadOptions, ScanOptions, Settings,
@@ -35,7 +39,11 @@ use slatedb::{
     db_cache::moka::{MokaCache, MokaCacheOptions},
 };
 use std::{future::Future, sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::timeout};
+use thalweg_runtime::Runtime;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, oneshot},
+    time::timeout,
+};
 
 /// How long an operation waits for the object store before it answers `Unavailable`.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,9 +84,10 @@ pub struct EmbeddedOptions {
 
 /// A key-value store in an object store, of one process: opening it fences whoever opened it before.
 pub struct EmbeddedKv {
+    runtime: Runtime,
     db: Db,
     /// What transactions pass one after another: how many have begun to write.
-    queue: Mutex<u64>,
+    queue: Arc<Mutex<u64>>,
     /// How many of those are durable. Who holds it flushes.
     durable: Mutex<u64>,
 }
@@ -89,6 +98,7 @@ impl EmbeddedKv {
     /// `Unavailable` where the object store doesn't answer, `Fenced` where yet another process opened it meanwhile,
     /// `Corrupt` where it can't be read.
     pub async fn open(
+        runtime: Runtime,
         object_store: Arc<dyn ObjectStore>,
         path: Path,
         options: EmbeddedOptions,
@@ -98,7 +108,7 @@ impl EmbeddedKv {
             .with_settings(settings(options))
             .with_db_cache(Arc::new(MokaCache::new_with_opts(cache)), 0);
         let db = within(OPEN_PATIENCE, builder.build()).await?;
-        Ok(Self { db, queue: Mutex::default(), durable: Mutex::default() })
+        Ok(Self { runtime, db, queue: Arc::default(), durable: Mutex::default() })
     }
 
     /// Tables that reads may have to look into.
@@ -108,26 +118,20 @@ impl EmbeddedKv {
     }
 
     /// Evaluates a transaction and queues its writes. Gives whether its compares hold, and how many writes that rests on.
-    async fn enqueue(&self, transaction: Transaction) -> Result<(bool, u64), slatedb::Error> {
-        let mut written = self.queue.lock().await;
-        let applied = self.all_hold(&transaction.compares).await?;
-        if applied && !transaction.writes.is_empty() {
-            // Counted first: should the caller go away now, the write may be queued all the same.
-            *written += 1;
-            self.db.write(batch(transaction.writes)).await?;
-        }
-        Ok((applied, *written))
-    }
-
-    async fn all_hold(&self, compares: &[Compare]) -> Result<bool, slatedb::Error> {
-        for compare in compares {
-            if self.db.get_with_options(&compare.key, &read_at(DurabilityLevel::Memory)).await?
-                != compare.value
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    ///
+    /// Once it is its turn it comes to its end in a task of its own, though the caller goes away: the next one's compares must
+    /// see its writes, or nothing of it must ever be written.
+    async fn enqueue(&self, transaction: Transaction) -> Result<(bool, u64), KvError> {
+        let turn = self.queue.clone().lock_owned().await;
+        let (done, outcome) = oneshot::channel();
+        let db = self.db.clone();
+        let task = self.runtime.spawn(async move {
+            // The caller may have given up.
+            let _ = done.send(enqueue_in_turn(&db, turn, transaction).await);
+        });
+        task.detach();
+        let lost = || KvError::Unavailable { reason: "the process is about to end".to_owned() };
+        Ok(outcome.await.map_err(|_| lost())??)
     }
 
     /// Returns once the first `count` writes are durable.
@@ -143,7 +147,7 @@ impl EmbeddedKv {
         Ok(())
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<(bool, u64), slatedb::Error> {
+    async fn commit(&self, transaction: Transaction) -> Result<(bool, u64), KvError> {
         let (applied, count) = self.enqueue(transaction).await?;
         self.make_durable(count).await?;
         Ok((applied, count))
@@ -208,6 +212,29 @@ impl KeyValueStore for EmbeddedKv {
     }
 }
 
+/// Ends the turn with the write.
+async fn enqueue_in_turn(
+    db: &Db,
+    mut written: OwnedMutexGuard<u64>,
+    transaction: Transaction,
+) -> Result<(bool, u64), slatedb::Error> {
+    let applied = all_hold(db, &transaction.compares).await?;
+    if applied && !transaction.writes.is_empty() {
+        *written += 1;
+        db.write(batch(transaction.writes)).await?;
+    }
+    Ok((applied, *written))
+}
+
+async fn all_hold(db: &Db, compares: &[Compare]) -> Result<bool, slatedb::Error> {
+    for compare in compares {
+        if db.get_with_options(&compare.key, &read_at(DurabilityLevel::Memory)).await? != compare.value {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn read_at(durability: DurabilityLevel) -> ReadOptions {
     ReadOptions::new().with_durability_filter(durability)
 }
@@ -224,26 +251,29 @@ fn batch(writes: Vec<Write>) -> WriteBatch {
 }
 
 /// Waits no longer than `patience` for SlateDB, which itself repeats requests for ever.
-async fn within<T>(
+async fn within<T, E: Into<KvError>>(
     patience: Duration,
-    operation: impl Future<Output = Result<T, slatedb::Error>>,
+    operation: impl Future<Output = Result<T, E>>,
 ) -> Result<T, KvError> {
     match timeout(patience, operation).await {
-        Ok(result) => result.map_err(|error| what_it_means(&error)),
+        Ok(result) => result.map_err(Into::into),
         Err(_) => Err(KvError::Unavailable { reason: format!("no answer for {} s", patience.as_secs()) }),
     }
 }
 
-fn what_it_means(error: &slatedb::Error) -> KvError {
-    let reason = error.to_string();
-    match error.kind() {
-        // Whatever closed it, this opening never writes again; the way on is to open the store anew.
-        ErrorKind::Closed(_) => KvError::Fenced { reason },
-        // The one request of ours that SlateDB finds invalid is a write while the wall clock is behind its newest one.
-        ErrorKind::Unavailable | ErrorKind::Transaction | ErrorKind::Invalid => {
-            KvError::Unavailable { reason }
+impl From<slatedb::Error> for KvError {
+    fn from(error: slatedb::Error) -> Self {
+        let reason = error.to_string();
+        match error.kind() {
+            ErrorKind::Closed(CloseReason::Fenced) => Self::Fenced { reason },
+            // By us, or by a fault of one of its tasks.
+            ErrorKind::Closed(_) => Self::Closed { reason },
+            // The one request of ours that SlateDB finds invalid is a write while the wall clock is behind its newest one.
+            ErrorKind::Unavailable | ErrorKind::Transaction | ErrorKind::Invalid => {
+                Self::Unavailable { reason }
+            }
+            _ => Self::Corrupt { reason },
         }
-        _ => KvError::Corrupt { reason },
     }
 }
 

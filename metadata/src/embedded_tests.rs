@@ -2,6 +2,7 @@
 
 use crate::{
     conformance::{Backend, run},
+    faults::runtime,
     *,
 };
 use async_trait::async_trait;
@@ -110,7 +111,7 @@ impl ObjectStore for Probe {
 
 async fn open(store: &Arc<Probe>, local_files: bool) -> EmbeddedKv {
     let options = EmbeddedOptions { local_files };
-    EmbeddedKv::open(store.clone(), Path::from("meta"), options).await.expect("it opens")
+    EmbeddedKv::open(runtime(0), store.clone(), Path::from("meta"), options).await.expect("it opens")
 }
 
 fn put(key: &str, value: &str) -> Transaction {
@@ -216,10 +217,41 @@ async fn an_unconfirmed_write_of_a_dead_process_does_not_appear_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transaction_whose_caller_goes_away_is_seen_by_the_next_or_never_written() {
+    for polls in 0..60 {
+        let kv = open(&Probe::new(InMemory::new()), false).await;
+        let (key, trace) = (Bytes::from_static(b"key"), Bytes::from_static(b"trace"));
+        let first = put("key", "first").put(trace.clone(), key.clone()).compare(key.clone(), None);
+        let mut first = Box::pin(kv.transact(first));
+        for _ in 0..polls {
+            if futures::poll!(&mut first).is_ready() {
+                break;
+            }
+            if polls % 2 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(first);
+        let second = kv.transact(put("key", "second").compare(key, None)).await.expect("the store answers");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let first = kv.get(&trace).await.expect("the store answers").is_some();
+        assert!(first != second, "after {polls} polls: first {first}, second {second}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_closed_is_not_taken_for_fenced() {
+    let kv = open(&Probe::new(InMemory::new()), false).await;
+    kv.close().await.expect("it closes");
+    let after = kv.transact(put("key", "value")).await;
+    assert!(matches!(after, Err(KvError::Closed { .. })), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn opening_an_unreachable_store_ends() {
     let store = Probe::new(InMemory::new());
     store.down.store(true, Relaxed);
-    let opened = EmbeddedKv::open(store, Path::from("meta"), EmbeddedOptions::default()).await;
+    let opened = EmbeddedKv::open(runtime(0), store, Path::from("meta"), EmbeddedOptions::default()).await;
     assert!(matches!(opened.err(), Some(KvError::Unavailable { .. })));
 }
 

@@ -18,6 +18,13 @@ pub enum KvError {
         /// What the store says.
         reason: String,
     },
+    /// This access to the store has ended otherwise; nothing that goes by it is applied any more. The way on is to open the
+    /// store anew.
+    #[error("the metadata store is closed: {reason}")]
+    Closed {
+        /// What the store says.
+        reason: String,
+    },
     /// What is stored can't be read.
     #[error("the metadata store holds something unreadable: {reason}")]
     Corrupt {

@@ -61,6 +61,8 @@ pub enum MetadataErrorKind {
     Retry,
     /// This incarnation, or this process, has lost its right to write. Stop.
     Fenced,
+    /// This process's access to the store has ended, though nobody has fenced it. Stop, and say why.
+    Closed,
     /// Somebody else was first. Read again and decide anew.
     Conflict,
     /// There is no such thing.
@@ -75,6 +77,7 @@ impl MetadataError {
         match self {
             Self::Store(KvError::Unavailable { .. }) => MetadataErrorKind::Retry,
             Self::Store(KvError::Fenced { .. }) | Self::Fenced { .. } => MetadataErrorKind::Fenced,
+            Self::Store(KvError::Closed { .. }) => MetadataErrorKind::Closed,
             Self::Store(KvError::Corrupt { .. }) => MetadataErrorKind::Corrupt,
             Self::TopicExists { .. } | Self::Conflict { .. } => MetadataErrorKind::Conflict,
             Self::NoSuchTopic { .. } => MetadataErrorKind::NotFound,

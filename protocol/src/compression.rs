@@ -2,10 +2,8 @@
 //!
 //! Decompression has a cap on its output and works in a stream: a bomb stops at the cap.
 
+use crate::{packing::Packing, unpacking::Unpacking};
 use bytes::Bytes;
-use flate2::read::{GzEncoder, MultiGzDecoder};
-use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
-use std::io::{self, Read, Write};
 use std::ops::RangeInclusive;
 
 /// A batch's codec; the numbers are those of the attributes' lowest three bits.
@@ -86,7 +84,7 @@ impl Compression {
         }
     }
 
-    fn check_level(self, level: Option<i32>) -> Result<(), CompressionError> {
+    pub(crate) fn check_level(self, level: Option<i32>) -> Result<(), CompressionError> {
         match (level, self.levels()) {
             (Some(level), Some(levels)) if !levels.contains(&level) && (self, level) != (Self::Gzip, -1) => {
                 Err(CompressionError::BadLevel { codec: self, level })
@@ -95,172 +93,46 @@ impl Compression {
         }
     }
 
-    fn corrupt(self, reason: impl ToString) -> CompressionError {
+    pub(crate) fn corrupt(self, reason: impl ToString) -> CompressionError {
         CompressionError::Corrupt { codec: self, reason: reason.to_string() }
     }
 }
 
-/// Decompresses the records of a batch to at most `cap` bytes. Uncompressed ones are given back as they are.
+/// Decompresses the records of a batch to at most `cap` bytes, and holds all of them: see [`Unpacking`] for what doesn't.
+/// Uncompressed ones are given back as they are.
 pub fn decompress(codec: Compression, bytes: &Bytes, cap: usize) -> Result<Bytes, CompressionError> {
-    let input = &bytes[..];
-    let corrupt = |error: io::Error| codec.corrupt(error);
-    match codec {
-        Compression::None if bytes.len() > cap => Err(CompressionError::TooLarge { cap }),
-        Compression::None => Ok(bytes.clone()),
-        Compression::Gzip => read_capped(codec, MultiGzDecoder::new(input), cap),
-        Compression::Snappy => snappy::decompress(input, cap),
-        Compression::Lz4 => {
-            check_lz4_header(input)?;
-            read_capped(codec, FrameDecoder::new(input), cap)
-        }
-        // The window is limited to 128 MiB by the library, as in Kafka's clients; of it only what is written is resident.
-        Compression::Zstd => {
-            read_capped(codec, zstd::stream::read::Decoder::with_buffer(input).map_err(corrupt)?, cap)
-        }
+    let mut unpacking = Unpacking::new(codec, bytes, cap)?;
+    if codec == Compression::None {
+        return Ok(bytes.clone());
     }
-}
-
-fn read_capped(codec: Compression, reader: impl Read, cap: usize) -> Result<Bytes, CompressionError> {
     let mut out = Vec::new();
-    let limit = u64::try_from(cap).expect("usize fits into 64 bits").saturating_add(1);
-    reader.take(limit).read_to_end(&mut out).map_err(|error| codec.corrupt(error))?;
-    if out.len() > cap { Err(CompressionError::TooLarge { cap }) } else { Ok(out.into()) }
-}
-
-/// Kafka takes version 1 of the frame with independent blocks alone, no legacy frames and no dictionaries.
-fn check_lz4_header(input: &[u8]) -> Result<(), CompressionError> {
-    const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-    let flags = match input {
-        [a, b, c, d, flags, ..] if [*a, *b, *c, *d] == MAGIC => *flags,
-        _ => return Err(Compression::Lz4.corrupt("no LZ4 frame")),
-    };
-    let (version, independent, reserved) = (flags >> 6, flags & 0x20 != 0, flags & 0x03);
-    if version == 1 && independent && reserved == 0 {
-        Ok(())
-    } else {
-        Err(Compression::Lz4.corrupt(format!("unsupported frame flags {flags:#04x}")))
-    }
-}
-
-/// Compresses records at `level`, or the codec's default (gzip 6, zstd 3). LZ4 is compressed fast whatever the level:
-/// the output is valid for any, but larger than what Kafka's slow levels give.
-pub fn compress(codec: Compression, level: Option<i32>, bytes: &Bytes) -> Result<Bytes, CompressionError> {
-    codec.check_level(level)?;
-    let failed = |error: io::Error| codec.corrupt(error);
-    match codec {
-        Compression::None => Ok(bytes.clone()),
-        Compression::Gzip => gzip(level, bytes).map_err(failed),
-        Compression::Snappy => snappy::compress(bytes),
-        Compression::Lz4 => lz4(bytes).map_err(failed),
-        Compression::Zstd => zstd::bulk::compress(bytes, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL))
-            .map(Bytes::from)
-            .map_err(failed),
-    }
-}
-
-fn gzip(level: Option<i32>, bytes: &[u8]) -> io::Result<Bytes> {
-    let level = level
-        .and_then(|level| u32::try_from(level).ok())
-        .map_or_else(Default::default, flate2::Compression::new);
-    let mut out = Vec::new();
-    GzEncoder::new(bytes, level).read_to_end(&mut out)?;
-    Ok(out.into())
-}
-
-fn lz4(bytes: &[u8]) -> io::Result<Bytes> {
-    let frame = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
-    let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
-    encoder.write_all(bytes)?;
-    Ok(encoder.finish()?.into())
-}
-
-mod snappy {
-    //! snappy-java's stream: a header of 16 bytes, then blocks, each with its length (`i32`) in front.
-
-    use super::{Compression, CompressionError};
-    use bytes::{Buf, BufMut, Bytes, BytesMut};
-
-    const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-    const HEADER: usize = 16;
-    /// The version written, and the lowest that a reader must know.
-    const VERSION: i32 = 1;
-    /// Bytes of a block before compression, as snappy-java cuts them.
-    const BLOCK: usize = 32 << 10;
-    /// No block grows by more: its longest element gives 64 bytes for 3.
-    const MAX_GROWTH: usize = 22;
-
-    pub(super) fn compress(bytes: &[u8]) -> Result<Bytes, CompressionError> {
-        let mut out = BytesMut::new();
-        out.put_slice(&MAGIC);
-        out.put_i32(VERSION);
-        out.put_i32(VERSION);
-        let mut encoder = snap::raw::Encoder::new();
-        for block in bytes.chunks(BLOCK) {
-            let block = encoder.compress_vec(block).map_err(|error| Compression::Snappy.corrupt(error))?;
-            out.put_i32(i32::try_from(block.len()).expect("a block of 32 KiB doesn't grow to 2 GiB"));
-            out.put_slice(&block);
-        }
-        Ok(out.freeze())
-    }
-
-    pub(super) fn decompress(mut input: &[u8], cap: usize) -> Result<Bytes, CompressionError> {
-        let mut out = Vec::new();
-        if !skip_header(&mut input)? {
-            append_block(input, &mut out, cap)?;
+    loop {
+        let piece = unpacking.fill()?;
+        if piece.is_empty() {
             return Ok(out.into());
         }
-        while !input.is_empty() {
-            // Streams may follow one another.
-            if skip_header(&mut input)? {
-                continue;
-            }
-            let length = input.try_get_i32().map_err(|_| cut_off())?;
-            let length =
-                usize::try_from(length).map_err(|_| Compression::Snappy.corrupt("a negative length"))?;
-            let (block, rest) = input.split_at_checked(length).ok_or_else(cut_off)?;
-            append_block(block, &mut out, cap)?;
-            input = rest;
-        }
-        Ok(out.into())
+        out.extend_from_slice(piece);
+        let count = piece.len();
+        unpacking.consume(count);
     }
+}
 
-    fn skip_header(input: &mut &[u8]) -> Result<bool, CompressionError> {
-        let Some(mut header) = input.get(..HEADER).filter(|header| header.starts_with(&MAGIC)) else {
-            return Ok(false);
-        };
-        header.advance(MAGIC.len());
-        let version = header.get_i32();
-        if version < VERSION {
-            return Err(Compression::Snappy.corrupt(format!("version {version} of the framing")));
-        }
-        input.advance(HEADER);
-        Ok(true)
+/// Compresses records at `level`, or the codec's default, see [`Packing`].
+pub fn compress(codec: Compression, level: Option<i32>, bytes: &Bytes) -> Result<Bytes, CompressionError> {
+    let mut packing = Packing::new(codec, level, Some(bytes.len() as u64), usize::MAX)?;
+    if codec == Compression::None {
+        return Ok(bytes.clone());
     }
-
-    fn append_block(block: &[u8], out: &mut Vec<u8>, cap: usize) -> Result<(), CompressionError> {
-        let corrupt = |error| Compression::Snappy.corrupt(error);
-        let length = snap::raw::decompress_len(block).map_err(corrupt)?;
-        if length > block.len().saturating_mul(MAX_GROWTH) {
-            return Err(Compression::Snappy.corrupt("a block that claims more than it can hold"));
-        }
-        let start = out.len();
-        if length > cap.saturating_sub(start) {
-            return Err(CompressionError::TooLarge { cap });
-        }
-        out.resize(start + length, 0);
-        snap::raw::Decoder::new().decompress(block, &mut out[start..]).map_err(corrupt)?;
-        Ok(())
-    }
-
-    fn cut_off() -> CompressionError {
-        Compression::Snappy.corrupt("cut off")
-    }
+    packing.write(bytes)?;
+    packing.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lz4_flex::frame::{BlockMode, FrameEncoder, FrameInfo};
     use proptest::prelude::*;
+    use std::io::Write;
 
     const CODECS: [Compression; 5] =
         [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];

@@ -49,9 +49,14 @@ pub mod client;
 mod compression;
 mod consumer_protocol;
 pub mod coordinator_records;
+mod packing;
+mod record_heads;
 mod records;
+mod snappy;
 mod topics;
+mod unpacking;
 mod validate;
+mod zstd_frames;
 
 /// The messages of Kafka's protocol, and their parts.
 pub mod messages {
@@ -78,9 +83,11 @@ pub use frame::{
     MAX_SMALL_FRAME, Request, RequestHeader, Response, decode_body, decode_header, decode_request,
     encode_response, max_frame_bytes, peek_api,
 };
+pub use packing::Packing;
+pub use record_heads::{RecordHead, RecordHeads, UnpackError, renumber, repack};
 pub use records::{Headers, Record, RecordError, Records, put_record};
 pub use topics::{MAX_TOPIC_NAME, TopicNameError, topic_names_collide, validate_topic_name};
+pub use unpacking::Unpacking;
 pub use validate::{
-    BatchFacts, BrokenRule, RecordsFacts, Rejection, Rules, ValidationError, renumber, validate_batch,
-    validate_records,
+    BatchFacts, BrokenRule, RecordsFacts, Rejection, Rules, ValidationError, validate_batch, validate_records,
 };

@@ -1,7 +1,7 @@
 //! What Kafka checks of the records that a client produces, beyond their batch's checksum (its `LogValidator`).
 
 use crate::errors::ErrorCode;
-use crate::records::{Record, RecordError, Records, put_record};
+use crate::record_heads::{RecordHead, UnpackError};
 
 /// Kafka's mark of a record without a timestamp.
 const NO_TIMESTAMP: i64 = -1;
@@ -49,7 +49,7 @@ pub struct RecordsFacts {
     pub max_timestamp: i64,
     /// Offset delta of the first record that has it.
     pub max_timestamp_delta: i32,
-    /// Whether offset deltas are 0, 1, 2 … If not, [`renumber`] makes them so, as Kafka does (old clients).
+    /// Whether offset deltas are 0, 1, 2 … If not, [`crate::renumber`] makes them so, as Kafka does (old clients).
     pub consecutive: bool,
 }
 
@@ -77,7 +77,7 @@ pub enum ValidationError {
     },
     /// Not the records that the header promises.
     #[error(transparent)]
-    Malformed(#[from] RecordError),
+    Malformed(#[from] UnpackError),
     /// Some records break the topic's rules; the whole batch is refused (KIP-467).
     #[error("{}", rejected_message(.0, *.1))]
     Rejected(Vec<Rejection>, usize),
@@ -141,6 +141,7 @@ impl ValidationError {
             Self::Rejected(rejections, _) if rejections.iter().any(Rejection::is_of_timestamp) => {
                 ErrorCode::InvalidTimestamp
             }
+            Self::Malformed(UnpackError::Compression(_)) => ErrorCode::CorruptMessage,
             _ => ErrorCode::InvalidRecord,
         }
     }
@@ -170,16 +171,16 @@ pub fn validate_batch(batch: &BatchFacts) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Checks the records of a batch, uncompressed, after [`validate_batch`].
-pub fn validate_records(
+/// Checks the records of a batch, of which `heads` are what it holds, after [`validate_batch`].
+pub fn validate_records<E: Into<UnpackError>>(
     batch: &BatchFacts,
-    records: &[u8],
+    heads: impl Iterator<Item = Result<RecordHead, E>>,
     rules: &Rules,
 ) -> Result<RecordsFacts, ValidationError> {
     let mut facts = RecordsFacts { max_timestamp: NO_TIMESTAMP, max_timestamp_delta: 0, consecutive: true };
     let (mut rejections, mut rejected) = (Vec::new(), 0);
-    for (index, record) in (0..).zip(Records::new(records, batch.record_count)) {
-        let record = record?;
+    for (index, record) in (0..).zip(heads) {
+        let record = record.map_err(Into::into)?;
         let timestamp = batch.base_timestamp.saturating_add(record.timestamp_delta);
         if let Some(rule) = rules.broken_by(&record, timestamp, batch.append_time) {
             rejected += 1;
@@ -194,8 +195,8 @@ pub fn validate_records(
 }
 
 impl Rules {
-    fn broken_by(&self, record: &Record<'_>, timestamp: i64, append_time: bool) -> Option<BrokenRule> {
-        if self.keys_required && record.key.is_none() {
+    fn broken_by(&self, record: &RecordHead, timestamp: i64, append_time: bool) -> Option<BrokenRule> {
+        if self.keys_required && !record.has_key {
             return Some(BrokenRule::NoKey);
         }
         if append_time {
@@ -216,18 +217,10 @@ impl Rules {
     }
 }
 
-/// The same records with offset deltas 0, 1, 2 …
-pub fn renumber(records: &[u8], count: i32) -> Result<Vec<u8>, RecordError> {
-    let mut out = Vec::with_capacity(records.len());
-    for (offset_delta, record) in (0..).zip(Records::new(records, count)) {
-        put_record(&mut out, &Record { offset_delta, ..record? });
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::{Record, RecordError, Records, put_record};
 
     const NOW: i64 = 1_000_000;
     const RULES: Rules = Rules {
@@ -256,6 +249,11 @@ mod tests {
         out
     }
 
+    fn validate(batch: &BatchFacts, records: &[u8], rules: &Rules) -> Result<RecordsFacts, ValidationError> {
+        let records = Records::new(records, batch.record_count);
+        validate_records(batch, records.map(|record| record.map(|record| RecordHead::from(&record))), rules)
+    }
+
     fn at(offset_delta: i32, timestamp_delta: i64) -> Record<'static> {
         Record::new(offset_delta, timestamp_delta, None, Some(b"v"))
     }
@@ -264,32 +262,32 @@ mod tests {
     fn the_max_timestamp_is_that_of_the_first_record_that_has_it() {
         let bytes = records(&[at(0, 5), at(1, 9), at(2, 9), at(3, -7)]);
         let facts = RecordsFacts { max_timestamp: NOW + 9, max_timestamp_delta: 1, consecutive: true };
-        assert_eq!(validate_records(&batch(4), &bytes, &RULES), Ok(facts));
+        assert_eq!(validate(&batch(4), &bytes, &RULES), Ok(facts));
     }
 
     #[test]
     fn timestamps_are_held_to_both_limits_and_named_one_by_one() {
         let bytes = records(&[at(0, 100), at(1, 101), at(2, -1000), at(3, -1001)]);
-        let error = validate_records(&batch(4), &bytes, &RULES).expect_err("two are out of range");
+        let error = validate(&batch(4), &bytes, &RULES).expect_err("two are out of range");
         assert_eq!(error.code(), ErrorCode::InvalidTimestamp);
         assert_eq!(error.rejections().iter().map(|one| one.index).collect::<Vec<_>>(), [1, 3]);
         assert!(error.to_string().ends_with("invalid timestamp"));
 
         let rules = Rules { create_time: false, ..RULES };
-        assert!(validate_records(&batch(4), &bytes, &rules).is_ok());
+        assert!(validate(&batch(4), &bytes, &rules).is_ok());
     }
 
     #[test]
     fn limits_at_the_end_of_the_range_do_not_overflow() {
         let rules = Rules { before_max_ms: i64::MAX, after_max_ms: i64::MAX, ..RULES };
         let bytes = records(&[at(0, i64::MIN), at(1, i64::MAX)]);
-        assert!(validate_records(&batch(2), &bytes, &rules).is_ok());
+        assert!(validate(&batch(2), &bytes, &rules).is_ok());
     }
 
     #[test]
     fn a_record_without_a_timestamp_passes() {
         let batch = BatchFacts { base_timestamp: -1, ..batch(1) };
-        let facts = validate_records(&batch, &records(&[at(0, 0)]), &RULES).expect("no timestamp is fine");
+        let facts = validate(&batch, &records(&[at(0, 0)]), &RULES).expect("no timestamp is fine");
         assert_eq!(facts.max_timestamp, -1);
     }
 
@@ -297,7 +295,7 @@ mod tests {
     fn compacted_topics_need_keys() {
         let bytes = records(&[Record::new(0, 0, Some(b""), None), at(1, 0)]);
         let rules = Rules { keys_required: true, ..RULES };
-        let error = validate_records(&batch(2), &bytes, &rules).expect_err("the second has no key");
+        let error = validate(&batch(2), &bytes, &rules).expect_err("the second has no key");
         assert_eq!(error.code(), ErrorCode::InvalidRecord);
         assert_eq!(error.rejections(), [Rejection { index: 1, rule: BrokenRule::NoKey }]);
     }
@@ -305,8 +303,7 @@ mod tests {
     #[test]
     fn producers_may_not_say_that_they_append() {
         let batch = BatchFacts { append_time: true, ..batch(1) };
-        let error =
-            validate_records(&batch, &records(&[at(0, 0)]), &RULES).expect_err("is the broker's to say");
+        let error = validate(&batch, &records(&[at(0, 0)]), &RULES).expect_err("is the broker's to say");
         assert_eq!(error.code(), ErrorCode::InvalidTimestamp);
     }
 
@@ -314,16 +311,15 @@ mod tests {
     fn rejections_are_counted_but_not_all_kept() {
         let all: Vec<_> = (0..5000).map(|delta| at(delta, 0)).collect();
         let rules = Rules { keys_required: true, ..RULES };
-        let error = validate_records(&batch(5000), &records(&all), &rules).expect_err("no keys");
+        let error = validate(&batch(5000), &records(&all), &rules).expect_err("no keys");
         assert_eq!(error.rejections().len(), MAX_REJECTIONS);
         assert!(error.to_string().contains("5000 record errors"));
     }
 
     #[test]
-    fn offsets_that_are_not_consecutive_can_be_renumbered() {
+    fn offsets_that_are_not_consecutive_are_told() {
         let bytes = records(&[at(0, 1), at(0, 2), at(7, 3)]);
-        assert!(!validate_records(&batch(3), &bytes, &RULES).expect("valid").consecutive);
-        assert_eq!(renumber(&bytes, 3), Ok(records(&[at(0, 1), at(1, 2), at(2, 3)])));
+        assert!(!validate(&batch(3), &bytes, &RULES).expect("valid").consecutive);
     }
 
     #[test]
@@ -343,8 +339,8 @@ mod tests {
 
     #[test]
     fn fewer_records_than_the_header_says_are_invalid() {
-        let error = validate_records(&batch(2), &records(&[at(0, 0)]), &RULES).expect_err("one is missing");
-        assert_eq!(error, ValidationError::Malformed(RecordError::Truncated { index: 1 }));
+        let error = validate(&batch(2), &records(&[at(0, 0)]), &RULES).expect_err("one is missing");
+        assert_eq!(error, ValidationError::Malformed(RecordError::Truncated { index: 1 }.into()));
         assert_eq!(error.code(), ErrorCode::InvalidRecord);
     }
 }

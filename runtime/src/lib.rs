@@ -9,6 +9,7 @@
 
 mod clock;
 mod cpu;
+mod essential;
 mod memory;
 mod random;
 mod task;
@@ -19,7 +20,9 @@ pub use memory::{Budget, Charge};
 pub use random::Random;
 pub use task::{Spawner, TaskHandle, TokioSpawner};
 
+use essential::Failures;
 use std::{future::Future, sync::Arc};
+use tokio::sync::watch;
 
 /// A broker's clock, randomness, task spawner and computing threads. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +31,7 @@ pub struct Runtime {
     random: Random,
     spawner: Arc<dyn Spawner>,
     compute: Arc<dyn ComputePool>,
+    failures: Failures,
 }
 
 impl Runtime {
@@ -38,7 +42,7 @@ impl Runtime {
         spawner: Arc<dyn Spawner>,
         compute: Arc<dyn ComputePool>,
     ) -> Self {
-        Self { clock, random, spawner, compute }
+        Self { clock, random, spawner, compute, failures: Failures::default() }
     }
 
     /// The real one: system clock, system entropy, the current tokio runtime, and `threads` threads for heavy work.
@@ -65,6 +69,26 @@ impl Runtime {
     #[must_use = "dropping the handle aborts the task; call detach() to let it run"]
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
         self.spawner.spawn(Box::pin(task))
+    }
+
+    /// The same of a task that the process can't do without: should it panic, [`Runtime::failed`] tells.
+    #[must_use = "dropping the handle aborts the task; call detach() to let it run"]
+    pub fn spawn_essential(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> TaskHandle {
+        self.spawn(self.failures.clone().watch(name, task))
+    }
+
+    /// Says that the process can't go on, and why. The first reason stays.
+    pub fn fail(&self, why: impl Into<String>) {
+        self.failures.report(why.into());
+    }
+
+    /// Becomes the reason once the process can't go on.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failures.subscribe()
     }
 
     /// Runs CPU-heavy `work` on the bounded computing pool and waits for its result.

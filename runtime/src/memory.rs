@@ -118,6 +118,16 @@ impl Charge {
         self.0.bytes as usize
     }
 
+    /// Whether it is taken from `budget`.
+    pub fn is_of(&self, budget: &Budget) -> bool {
+        Arc::ptr_eq(&self.0.budget.0, &budget.0)
+    }
+
+    /// Whether somebody waits for what it is taken from.
+    pub fn is_wanted(&self) -> bool {
+        self.0.budget.waiting() > 0
+    }
+
     /// Gives back what is held beyond `bytes`. Changes nothing where there are clones.
     pub fn shrink_to(&mut self, bytes: usize) {
         let Some(taken) = Arc::get_mut(&mut self.0) else { return };

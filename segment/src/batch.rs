@@ -8,7 +8,7 @@
 //! The length counts what follows it. The CRC covers everything from the attributes on, so base offset and leader epoch
 //! can be filled in without touching it.
 
-use crate::{LeaderEpoch, Offset, ProducerId};
+use crate::{LeaderEpoch, Offset, ProducerId, crc};
 use bytes::Bytes;
 use thalweg_runtime::Charge;
 
@@ -108,6 +108,16 @@ impl Batch {
     pub fn verify_crc(&self) -> Result<(), BatchError> {
         let (expected, actual) = (self.u32_at(17), self.content_crc());
         if expected == actual { Ok(()) } else { Err(BatchError::BadCrc { expected, actual }) }
+    }
+
+    /// Continues `crc` over the whole batch. The content of a large one is not read again: its own CRC, which was verified
+    /// when it came in, says enough.
+    pub(crate) fn extend_crc(&self, crc: u32) -> u32 {
+        if self.records.len() < crc::WORTH_COMBINING {
+            return crc32c::crc32c_append(crc32c::crc32c_append(crc, &self.head), &self.records);
+        }
+        let content = u32::try_from(self.len() - CRC_START).expect("a batch is far below 4 GiB");
+        crc::concatenated(crc32c::crc32c_append(crc, &self.head[..CRC_START]), self.u32_at(17), content)
     }
 
     fn content_crc(&self) -> u32 {

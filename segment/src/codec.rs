@@ -7,7 +7,7 @@
 use crate::FormatError;
 use bytes::BufMut;
 
-/// Version of the format: of objects, index blocks and state blocks alike.
+/// Version of the format: of objects and index blocks. State blocks have their own, see `state_codec`.
 pub(crate) const VERSION: u16 = 1;
 
 /// Reads one block. Every read is checked against the bytes that are left.
@@ -19,10 +19,19 @@ pub(crate) struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     /// Begins to read `bytes`, which errors will call `what`, after a format version.
     pub(crate) fn versioned(bytes: &'a [u8], what: &'static str) -> Result<Self, FormatError> {
+        Ok(Self::of_versions(bytes, what, VERSION)?.0)
+    }
+
+    /// The same where versions up to `newest` are read. Gives the version too.
+    pub(crate) fn of_versions(
+        bytes: &'a [u8],
+        what: &'static str,
+        newest: u16,
+    ) -> Result<(Self, u16), FormatError> {
         let mut decoder = Self { rest: bytes, what };
         let version = u16::from_be_bytes(decoder.fixed()?);
-        check_version(version, what)?;
-        Ok(decoder)
+        check_version_up_to(version, what, newest)?;
+        Ok((decoder, version))
     }
 
     /// The error for content that can't be.
@@ -105,10 +114,14 @@ impl<'a> Decoder<'a> {
 
 /// Tells apart what is too new for us from what can't be a version.
 pub(crate) fn check_version(found: u16, what: &'static str) -> Result<(), FormatError> {
+    check_version_up_to(found, what, VERSION)
+}
+
+fn check_version_up_to(found: u16, what: &'static str, supported: u16) -> Result<(), FormatError> {
     match found {
         0 => Err(FormatError::Malformed { what }),
-        VERSION => Ok(()),
-        _ => Err(FormatError::NewerVersion { found, supported: VERSION }),
+        _ if found <= supported => Ok(()),
+        _ => Err(FormatError::NewerVersion { found, supported }),
     }
 }
 

@@ -5,12 +5,14 @@
 
 mod batch;
 mod codec;
+mod crc;
 mod footer;
 mod ids;
 mod index;
 mod index_codec;
 mod keys;
 mod payload;
+mod producers;
 mod reader;
 mod state;
 mod state_codec;
@@ -24,6 +26,7 @@ pub use footer::*;
 pub use ids::*;
 pub use index::*;
 pub use keys::*;
+pub use producers::*;
 pub use reader::*;
 pub use state::*;
 pub use store::*;

@@ -3,11 +3,7 @@
 //! It is a pure fold over [`BatchEntry`]s. So the owner of a log, a flush and a recovery all arrive at the same state from
 //! the same entries, and a state block plus the entries behind it equals the state at the end.
 
-use crate::{BatchEntry, LeaderEpoch, Offset, ProducerId};
-use std::collections::{BTreeMap, VecDeque};
-
-/// Kafka keeps the last five batches of a producer, as many as it may have in flight.
-pub const REMEMBERED_BATCHES: usize = 5;
+use crate::{BatchEntry, Forgetting, LeaderEpoch, Offset, ProducerId, Producers};
 
 /// A log's state exactly at `end`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,44 +13,7 @@ pub struct LogState {
     /// Each leader epoch that has written, with its first offset; rising in both.
     pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
     /// Idempotent producers.
-    pub producers: BTreeMap<ProducerId, ProducerState>,
-}
-
-/// What is known of one producer in one log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProducerState {
-    /// Its current epoch.
-    pub epoch: i16,
-    /// Its last batches, oldest first, at most [`REMEMBERED_BATCHES`], all of the current epoch.
-    pub batches: VecDeque<ProducedBatch>,
-    /// Timestamp of its last batch or marker, for expiry.
-    pub last_timestamp: i64,
-    /// Epoch of the transaction coordinator that wrote its last marker, or -1.
-    pub coordinator_epoch: i32,
-    /// First offset of its open transaction.
-    pub transaction_start: Option<Offset>,
-}
-
-/// One remembered batch of a producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProducedBatch {
-    /// Sequence number of its first record.
-    pub base_sequence: i32,
-    /// Sequence number of its last record.
-    pub last_sequence: i32,
-    /// Offset of its last record.
-    pub last_offset: Offset,
-    /// Last record's offset less the first one's.
-    pub offset_delta: i32,
-    /// Its max timestamp.
-    pub timestamp: i64,
-}
-
-impl ProducedBatch {
-    /// Offset of its first record.
-    pub fn base_offset(&self) -> Offset {
-        Offset(self.last_offset.0 - i64::from(self.offset_delta))
-    }
+    pub producers: Producers,
 }
 
 /// A transaction that was aborted, as Fetch reports it to readers of committed data.
@@ -87,7 +46,11 @@ impl LogState {
         if !entry.producer_id.is_some() {
             return None;
         }
-        if entry.is_control() { self.apply_marker(entry) } else { self.apply_data(entry) }
+        if entry.is_control() {
+            return self.apply_marker(entry);
+        }
+        self.producers.apply_data(entry);
+        None
     }
 
     /// Notes that `epoch` owns the log from `start` on, if it is newer than the last; -1 means none.
@@ -103,29 +66,9 @@ impl LogState {
         self.leader_epochs.push((epoch, start));
     }
 
-    fn apply_data(&mut self, entry: &BatchEntry) -> Option<AbortedTransaction> {
-        let producer = self.producer(entry);
-        producer.batches.push_back(ProducedBatch {
-            base_sequence: entry.base_sequence,
-            last_sequence: entry.last_sequence(),
-            last_offset: Offset(entry.end_offset().0 - 1),
-            offset_delta: entry.last_offset_delta,
-            timestamp: entry.max_timestamp,
-        });
-        if producer.batches.len() > REMEMBERED_BATCHES {
-            producer.batches.pop_front();
-        }
-        if entry.is_transactional() && producer.transaction_start.is_none() {
-            producer.transaction_start = Some(entry.base_offset);
-        }
-        None
-    }
-
     fn apply_marker(&mut self, entry: &BatchEntry) -> Option<AbortedTransaction> {
         let marker = entry.marker?;
-        let producer = self.producer(entry);
-        producer.coordinator_epoch = marker.coordinator_epoch;
-        let first_offset = producer.transaction_start.take()?;
+        let first_offset = self.producers.apply_marker(entry, marker.coordinator_epoch)?;
         (!marker.committed).then(|| AbortedTransaction {
             producer_id: entry.producer_id,
             first_offset,
@@ -134,31 +77,13 @@ impl LogState {
         })
     }
 
-    fn producer(&mut self, entry: &BatchEntry) -> &mut ProducerState {
-        let producer = self.producers.entry(entry.producer_id).or_insert_with(|| ProducerState {
-            epoch: entry.producer_epoch,
-            batches: VecDeque::new(),
-            last_timestamp: entry.max_timestamp,
-            coordinator_epoch: -1,
-            transaction_start: None,
-        });
-        if producer.epoch != entry.producer_epoch {
-            producer.epoch = entry.producer_epoch;
-            producer.batches.clear();
-        }
-        producer.last_timestamp = entry.max_timestamp;
-        producer
-    }
-
-    /// First offset of the oldest open transaction.
+    /// First offset of the oldest open transaction. O(log n).
     pub fn first_open_offset(&self) -> Option<Offset> {
-        self.producers.values().filter_map(|producer| producer.transaction_start).min()
+        self.producers.first_open_offset()
     }
 
-    /// Forgets producers that have written nothing since `before_ms` and have no open transaction.
-    pub fn expire_producers(&mut self, before_ms: i64) {
-        self.producers.retain(|_, producer| {
-            producer.transaction_start.is_some() || producer.last_timestamp > before_ms
-        });
+    /// Forgets producers, as `what` says.
+    pub fn forget_producers(&mut self, what: &Forgetting) {
+        self.producers.forget(what);
     }
 }

@@ -1,22 +1,29 @@
 //! The bytes of a state block.
 //!
 //! ```text
-//! state:    version u16 | end offset | n, epochs … | n, producers …
+//! state:    version u16 | end offset | n, epochs … | n, producers … | evicted
 //! epoch:    leader epoch Δ | first offset Δ
 //! producer: id Δ | epoch ± | last timestamp ± | coordinator epoch ± |
-//!           first offset of the open transaction + 1, or 0 | n, batches …
+//!           first offset of the open transaction + 1, or 0 | last offset, Δ back from the end | n, batches …
+//! evicted:  highest id + 1, or 0 where none was | its last offset, Δ back from the end, or 0
 //! batch:    base sequence ± | last sequence ± | last offset, Δ back from the end | last offset delta |
 //!           timestamp ±, Δ to the producer's
 //! ```
 //! What has no type is a varint, ± a signed one, see `codec`; Δ is a difference, where nothing else is said to the entry
-//! before. Producers stand in order of their ids.
+//! before. Producers stand in order of their ids. Version 1 has no last offset of a producer, and no `evicted`.
 
-use crate::codec::{self, Decoder, put_signed, put_varint};
+use crate::codec::{Decoder, put_signed, put_varint};
 use crate::{
-    FormatError, LeaderEpoch, LogState, Offset, ProducedBatch, ProducerId, ProducerState, REMEMBERED_BATCHES,
+    Evicted, FormatError, LeaderEpoch, LogState, Offset, ProducedBatch, ProducerId, ProducerState, Producers,
+    REMEMBERED_BATCHES,
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+
+/// The version that is written.
+const VERSION: u16 = 2;
+/// The first with a producer's last offset, and with who was evicted.
+const EVICTIONS: u16 = 2;
 
 /// The fewest bytes that an entry can have, for the check of a count before anything is allocated.
 const MIN_EPOCH_LEN: usize = 2;
@@ -26,7 +33,7 @@ const MIN_BATCH_LEN: usize = 5;
 impl LogState {
     /// The state block's bytes. Panics where the state is not one that [`apply`](Self::apply) can lead to.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::from(codec::VERSION.to_be_bytes());
+        let mut out = Vec::from(VERSION.to_be_bytes());
         put_difference(&mut out, self.end.0, 0);
         put_varint(&mut out, self.leader_epochs.len() as u64);
         let (mut last_epoch, mut last_start) = (0, 0);
@@ -37,20 +44,23 @@ impl LogState {
         }
         put_varint(&mut out, self.producers.len() as u64);
         let mut last_id = 0;
-        for (id, producer) in &self.producers {
+        for (id, producer) in self.producers.iter() {
             put_difference(&mut out, id.0, last_id);
             put_producer(&mut out, producer, self.end);
             last_id = id.0;
         }
+        put_evicted(&mut out, self.producers.evicted(), self.end);
         out.into()
     }
 
     /// Reads a state block. Lengths are checked before anything is allocated. The block's CRC is in the index.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut decoder = Decoder::versioned(bytes, "state block")?;
+        let (mut decoder, version) = Decoder::of_versions(bytes, "state block", VERSION)?;
         let end = Offset(decoder.narrow()?);
         let leader_epochs = read_epochs(&mut decoder, end)?;
-        let producers = read_producers(&mut decoder, end)?;
+        let producers = read_producers(&mut decoder, end, version)?;
+        let evicted = if version >= EVICTIONS { read_evicted(&mut decoder, end)? } else { None };
+        let producers = Producers::restore(producers, evicted);
         decoder.finish()?;
         Ok(Self { end, leader_epochs, producers })
     }
@@ -68,6 +78,7 @@ fn put_producer(out: &mut Vec<u8>, producer: &ProducerState, end: Offset) {
     put_signed(out, producer.last_timestamp);
     put_signed(out, producer.coordinator_epoch.into());
     put_difference(out, producer.transaction_start.map_or(0, |start| start.0 + 1), 0);
+    put_difference(out, end.0, producer.last_offset.0);
     put_varint(out, producer.batches.len() as u64);
     for batch in &producer.batches {
         put_signed(out, batch.base_sequence.into());
@@ -76,6 +87,24 @@ fn put_producer(out: &mut Vec<u8>, producer: &ProducerState, end: Offset) {
         put_difference(out, batch.offset_delta.into(), 0);
         put_signed(out, batch.timestamp.wrapping_sub(producer.last_timestamp));
     }
+}
+
+fn put_evicted(out: &mut Vec<u8>, evicted: Option<Evicted>, end: Offset) {
+    put_difference(out, evicted.map_or(0, |evicted| evicted.highest_id.0 + 1), 0);
+    put_difference(out, evicted.map_or(0, |evicted| end.0 - evicted.last_offset.0), 0);
+}
+
+fn read_evicted(decoder: &mut Decoder<'_>, end: Offset) -> Result<Option<Evicted>, FormatError> {
+    let id = decoder.narrow::<i64>()?.checked_sub(1).filter(|id| *id >= 0).map(ProducerId);
+    let last_offset = read_back_from(decoder, end)?;
+    Ok(id.map(|highest_id| Evicted { highest_id, last_offset }))
+}
+
+/// An offset that is told by its distance back from the end.
+fn read_back_from(decoder: &mut Decoder<'_>, end: Offset) -> Result<Offset, FormatError> {
+    let offset = Offset(end.0 - decoder.narrow::<i64>()?);
+    decoder.ensure(offset.0 >= 0)?;
+    Ok(offset)
 }
 
 fn read_epochs(decoder: &mut Decoder<'_>, end: Offset) -> Result<Vec<(LeaderEpoch, Offset)>, FormatError> {
@@ -96,35 +125,40 @@ fn read_epochs(decoder: &mut Decoder<'_>, end: Offset) -> Result<Vec<(LeaderEpoc
 fn read_producers(
     decoder: &mut Decoder<'_>,
     end: Offset,
-) -> Result<BTreeMap<ProducerId, ProducerState>, FormatError> {
+    version: u16,
+) -> Result<Vec<(ProducerId, ProducerState)>, FormatError> {
     let count = decoder.count(MIN_PRODUCER_LEN)?;
     let mut producers = Vec::with_capacity(count);
     let mut last_id = None;
     for _ in 0..count {
         let id = ProducerId(narrow_add(decoder, last_id.map_or(0, |id: ProducerId| id.0))?);
         decoder.ensure(last_id < Some(id))?;
-        producers.push((id, read_producer(decoder, end)?));
+        producers.push((id, read_producer(decoder, end, version)?));
         last_id = Some(id);
     }
-    // From sorted entries the map is built at once, without a search for each.
-    Ok(producers.into_iter().collect())
+    Ok(producers)
 }
 
-fn read_producer(decoder: &mut Decoder<'_>, end: Offset) -> Result<ProducerState, FormatError> {
+fn read_producer(decoder: &mut Decoder<'_>, end: Offset, version: u16) -> Result<ProducerState, FormatError> {
     let mut producer = ProducerState {
         epoch: decoder.signed_narrow()?,
         last_timestamp: decoder.signed()?,
+        last_offset: Offset(0),
         coordinator_epoch: decoder.signed_narrow()?,
         transaction_start: decoder.narrow::<i64>()?.checked_sub(1).filter(|start| *start >= 0).map(Offset),
         batches: VecDeque::new(),
     };
     decoder.ensure(producer.transaction_start.is_none_or(|start| start < end))?;
+    if version >= EVICTIONS {
+        producer.last_offset = read_back_from(decoder, end)?;
+    }
     let count = decoder.count(MIN_BATCH_LEN)?;
     decoder.ensure(count <= REMEMBERED_BATCHES)?;
     producer.batches.reserve_exact(count);
     for _ in 0..count {
         let batch = read_batch(decoder, end, producer.last_timestamp)?;
         producer.batches.push_back(batch);
+        producer.last_offset = producer.last_offset.max(batch.last_offset);
     }
     Ok(producer)
 }

@@ -85,8 +85,7 @@ impl SegmentWriter {
             self.index.blocks.push(empty_block(log, &entry, position));
         }
         let block = self.index.blocks.last_mut().expect("pushed above, if there was none");
-        let crc = crc32c::crc32c_append(block.crc, batch.head());
-        block.crc = crc32c::crc32c_append(crc, batch.records());
+        block.crc = batch.extend_crc(block.crc);
         block.end_offset = entry.end_offset();
         block.size =
             block.size.checked_add(entry.size).expect("a block ends at its target, a batch is below 2 GiB");

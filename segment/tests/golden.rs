@@ -92,13 +92,24 @@ fn a_wal_object_of_version_1_is_read() {
 }
 
 #[test]
-fn a_shared_segment_of_version_1_is_read() {
-    check(&expect_file!["golden/shared.v1.hex"], &write(Kind::Shared, &logs()));
+fn segments_with_state_blocks_of_version_2_are_read() {
+    check(&expect_file!["golden/shared.v1.state2.hex"], &write(Kind::Shared, &logs()));
+    check(&expect_file!["golden/log.v1.state2.hex"], &write(Kind::Log, &logs()[..1]));
+}
+
+/// The file reads as `encoded`, but for the state blocks, which were of version 1, and what lies behind them.
+fn check_with_old_states(file: &expect_test::ExpectFile, encoded: &Encoded) {
+    let (footer, index) = read_object(&unhex(&file.data())).unwrap();
+    assert_eq!((footer.kind, footer.writer, footer.number), (encoded.footer.kind, WRITER, 42));
+    assert_eq!((index.blocks, index.aborted), (encoded.index.blocks.clone(), encoded.index.aborted.clone()));
+    let ends = |states: &[StateEntry]| states.iter().map(|state| (state.log, state.end)).collect::<Vec<_>>();
+    assert_eq!(ends(&index.states), ends(&encoded.index.states));
 }
 
 #[test]
-fn a_log_segment_of_version_1_is_read() {
-    check(&expect_file!["golden/log.v1.hex"], &write(Kind::Log, &logs()[..1]));
+fn segments_with_state_blocks_of_version_1_are_read() {
+    check_with_old_states(&expect_file!["golden/shared.v1.hex"], &write(Kind::Shared, &logs()));
+    check_with_old_states(&expect_file!["golden/log.v1.hex"], &write(Kind::Log, &logs()[..1]));
 }
 
 #[test]
@@ -111,10 +122,15 @@ fn a_manifest_of_version_1_is_read() {
     check(&expect_file!["golden/manifest.v1.hex"], &manifest());
 }
 
+/// The segment that the files of a footer and of an index block were taken from.
+fn old_segment() -> (Footer, Index) {
+    read_object(&unhex(&expect_file!["golden/shared.v1.hex"].data())).unwrap()
+}
+
 #[test]
 fn a_footer_of_version_1_is_read() {
     let file = expect_file!["golden/footer.v1.hex"];
-    let footer = write(Kind::Shared, &logs()).footer;
+    let footer = old_segment().0;
     file.assert_eq(&hex(&footer.encode()));
     assert_eq!(Footer::decode(&unhex(&file.data())), Ok(footer));
 }
@@ -122,26 +138,54 @@ fn a_footer_of_version_1_is_read() {
 #[test]
 fn an_index_block_of_version_1_is_read() {
     let file = expect_file!["golden/index.v1.hex"];
-    let index = write(Kind::Shared, &logs()).index;
+    let index = old_segment().1;
     file.assert_eq(&hex(&index.encode()));
     assert_eq!(Index::decode(unhex(&file.data())), Ok(index));
 }
 
-#[test]
-fn a_state_block_of_version_1_is_read() {
-    let file = expect_file!["golden/state.v1.hex"];
+/// The state of the first log.
+fn state() -> LogState {
     let mut state = LogState::default();
     for batch in &logs()[0].1 {
         state.apply(&batch.entry());
     }
+    state
+}
+
+#[test]
+fn a_state_block_of_version_1_is_read() {
+    let read = LogState::decode(&unhex(&expect_file!["golden/state.v1.hex"].data())).unwrap();
+    // The last producer's marker is behind its last batch, which that version doesn't tell.
+    assert_eq!((read.end, &read.leader_epochs), (state().end, &state().leader_epochs));
+    let told = |state: &LogState| {
+        let told = |(id, producer): (ProducerId, &ProducerState)| {
+            (id, ProducerState { last_offset: Offset(0), ..producer.clone() })
+        };
+        state.producers.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&read), told(&state()));
+    assert_eq!(read.producers.evicted(), None);
+}
+
+#[test]
+fn a_state_block_of_version_2_is_read() {
+    let file = expect_file!["golden/state.v2.hex"];
+    let mut state = state();
+    for producer in 2..5 {
+        let batch = BatchBuilder::new().base_offset(state.end.0).leader_epoch(6).producer(producer, 0, 0);
+        state.apply(&batch.records(1, 1).build().entry());
+    }
+    // The first producer is idle since its marker.
+    state.forget_producers(&state.producers.evicting(2));
+    assert_eq!(state.producers.evicted().map(|evicted| evicted.highest_id), Some(ProducerId(7)));
     file.assert_eq(&hex(&state.encode()));
     assert_eq!(LogState::decode(&unhex(&file.data())), Ok(state));
 }
 
-/// The blocks of version 1 with the version that stands at `at` one higher.
+/// The blocks of a version with the version that stands at `at` one higher.
 fn newer(file: &expect_test::ExpectFile, at: usize) -> Vec<u8> {
     let mut bytes = unhex(&file.data()).to_vec();
-    bytes[at..at + 2].copy_from_slice(&2u16.to_be_bytes());
+    bytes[at + 1] += 1;
     bytes
 }
 
@@ -150,8 +194,8 @@ fn what_a_newer_version_has_written_is_refused_as_that() {
     let newer_version = FormatError::NewerVersion { found: 2, supported: 1 };
     let index = newer(&expect_file!["golden/index.v1.hex"], 0);
     assert_eq!(Index::decode(index.into()), Err(newer_version.clone()));
-    let state = newer(&expect_file!["golden/state.v1.hex"], 0);
-    assert_eq!(LogState::decode(&state), Err(newer_version.clone()));
+    let state = newer(&expect_file!["golden/state.v2.hex"], 0);
+    assert_eq!(LogState::decode(&state), Err(FormatError::NewerVersion { found: 3, supported: 2 }));
     let mut footer = newer(&expect_file!["golden/footer.v1.hex"], 54);
     let crc = crc32c::crc32c(&footer[..56]);
     footer[56..60].copy_from_slice(&crc.to_be_bytes());

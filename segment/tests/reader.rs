@@ -104,7 +104,7 @@ async fn states_come_in_the_order_asked_for_with_one_request() {
     let mut entries = encoded.index.states.clone();
     entries.reverse();
     let states = read_states(&store, &path(), &entries).await.unwrap();
-    let producers: Vec<_> = states.iter().map(|state| state.producers.keys().next().unwrap().0).collect();
+    let producers: Vec<_> = states.iter().map(|state| state.producers.iter().next().unwrap().0.0).collect();
     assert_eq!(producers, (0..50).rev().collect::<Vec<_>>());
     assert_eq!(gets(&store), 1);
     assert_eq!(read_states(&store, &path(), &[]).await.unwrap(), []);

@@ -1,6 +1,7 @@
 //! The state of a log as Kafka's `ProducerStateManager` would have it.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+use proptest::prelude::*;
 use thalweg_segment::testing::BatchBuilder;
 use thalweg_segment::*;
 
@@ -20,7 +21,7 @@ impl Log {
     }
 
     fn producer(&self, id: i64) -> &ProducerState {
-        &self.state.producers[&ProducerId(id)]
+        &self.state.producers[ProducerId(id)]
     }
 
     fn epochs(&self) -> Vec<(i32, i64)> {
@@ -181,14 +182,108 @@ fn an_older_epoch_or_none_is_not_noted() {
     assert_eq!(log.epochs(), [(3, 0)]);
 }
 
+/// A producer's batch, or the marker that ends its transaction.
+fn any_step() -> impl Strategy<Value = BatchBuilder> {
+    (1..20i64, 0..3i16, 0..4).prop_map(|(producer, epoch, kind)| match kind {
+        0 => marker(producer, epoch, true),
+        1 => marker(producer, epoch, false),
+        2 => BatchBuilder::new().producer(producer, epoch, 0).records(1, 1),
+        _ => BatchBuilder::new().producer(producer, epoch, 0).records(1, 1).transactional(),
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_first_open_offset_is_the_lowest_of_all_open_transactions(
+        steps in prop::collection::vec(any_step(), 0..60),
+    ) {
+        let mut log = Log::default();
+        for step in steps {
+            log.append(step);
+            let lowest = log.state.producers.iter().filter_map(|(_, producer)| producer.transaction_start).min();
+            prop_assert_eq!(log.state.first_open_offset(), lowest);
+        }
+        prop_assert_eq!(LogState::decode(&log.state.encode()), Ok(log.state));
+    }
+}
+
+/// Producers that write a batch each, in order of their ids.
+fn written_by(producers: std::ops::Range<i64>) -> Log {
+    let mut log = Log::default();
+    for producer in producers {
+        log.append(data(producer, 0, 1));
+    }
+    log
+}
+
+fn ids(log: &Log) -> Vec<i64> {
+    log.state.producers.iter().map(|(id, _)| id.0).collect()
+}
+
+#[test]
+fn a_log_knows_so_many_producers_and_remembers_that_it_has_evicted_the_least_recently_active() {
+    let limit = MAX_PRODUCERS as i64;
+    let mut log = Log::default();
+    log.append(transactional(1));
+    log.append(data(2, 0, 1));
+    log.append(data(3, 0, 1));
+    log.append(data(2, 1, 1));
+    for producer in 10..10 + limit - 2 {
+        log.append(data(producer, 0, 1));
+    }
+    let known = |id| log.state.producers.get(ProducerId(id)).is_some();
+    assert_eq!(log.state.producers.len(), MAX_PRODUCERS);
+    assert_eq!([1, 2, 3, 10].map(known), [true, true, false, true]);
+    assert_eq!([1, 3, 4].map(|id| log.state.producers.may_be_evicted(ProducerId(id))), [true, true, false]);
+    assert_eq!(LogState::decode(&log.state.encode()), Ok(log.state));
+}
+
+#[test]
+fn producers_are_evicted_in_order_of_their_last_batch_and_expire_for_good() {
+    let mut log = written_by(1..8);
+    log.append(data(2, 1, 1));
+    let evicting = log.state.producers.evicting(3);
+    log.state.forget_producers(&evicting);
+    assert_eq!(ids(&log), [2, 5, 6, 7]);
+    let evicted = Evicted { highest_id: ProducerId(4), last_offset: Offset(3) };
+    assert_eq!(log.state.producers.evicted(), Some(evicted));
+    log.state.forget_producers(&Forgetting { expired: Offset(3), ..evicting });
+    assert_eq!(
+        log.state.producers.evicted(),
+        Some(evicted),
+        "the last of them has not been silent for long enough"
+    );
+    log.state.forget_producers(&Forgetting { expired: Offset(5), ..evicting });
+    assert_eq!(ids(&log), [2, 6, 7]);
+    assert_eq!(log.state.producers.evicted(), None);
+}
+
 #[test]
 fn producers_expire_unless_they_have_written_since_or_have_an_open_transaction() {
     let mut log = Log::default();
-    log.append(data(1, 0, 1).timestamp(1000));
-    log.append(data(2, 0, 1).timestamp(1001));
-    log.append(transactional(3).timestamp(10));
-    log.state.expire_producers(1000);
-    assert_eq!(log.state.producers.keys().map(|id| id.0).collect::<Vec<_>>(), [2, 3]);
+    log.append(transactional(3));
+    log.append(data(1, 0, 1));
+    let second = log.append(data(2, 0, 1));
+    log.append(marker(4, 0, true));
+    log.state.forget_producers(&Forgetting { expired: second, ..Forgetting::default() });
+    assert_eq!(ids(&log), [2, 3, 4]);
+    log.append(marker(3, 0, true));
+    log.state.forget_producers(&Forgetting { expired: log.state.end, ..Forgetting::default() });
+    assert_eq!((ids(&log), log.state.producers.evicted()), (vec![], None));
+}
+
+#[test]
+fn what_producers_take_in_memory_goes_with_them() {
+    let mut log = written_by(1..100);
+    for sequence in 1..10 {
+        log.append(data(50, sequence, 1));
+    }
+    let before = log.state.producers.memory();
+    assert_eq!(LogState::decode(&log.state.encode()).unwrap().producers.memory(), before);
+    log.state.forget_producers(&log.state.producers.evicting(98));
+    assert!(log.state.producers.memory() * 50 < before, "one is left: {:?}", ids(&log));
+    log.state.forget_producers(&log.state.producers.evicting(98));
+    assert_eq!(log.state.producers.memory(), 0);
 }
 
 #[test]

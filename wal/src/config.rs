@@ -31,9 +31,6 @@ pub struct WalConfig {
     pub flush_interval: Duration,
     /// A log with this many bytes in a flush gets a segment of its own.
     pub flush_log_bytes: usize,
-    /// State blocks leave out idempotent producers that have been silent for this long (Kafka's
-    /// `producer.id.expiration.ms`); none to keep all.
-    pub producer_expiration: Option<Duration>,
 }
 
 impl Default for WalConfig {
@@ -63,7 +60,6 @@ impl Default for WalConfig {
             flush_bytes: 500 << 20,
             flush_interval: Duration::from_secs(60),
             flush_log_bytes: 8 << 20,
-            producer_expiration: Some(Duration::from_secs(24 * 60 * 60)),
         }
     }
 }

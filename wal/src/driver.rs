@@ -26,6 +26,8 @@ pub(crate) enum Event {
     Durable(WalSequence),
     /// This incarnation is fenced: why.
     Fenced(String),
+    /// Nothing can be committed any more, though nobody has fenced this incarnation: why.
+    Failed(String),
     /// A flush was committed. Answered once the observer knows.
     Flushed(Box<Flushed>, oneshot::Sender<()>),
     /// The last commit of the incarnation was made.
@@ -98,6 +100,11 @@ impl Driver {
                 self.observer.fenced(&why);
                 return ControlFlow::Break(());
             }
+            Event::Failed(why) => {
+                self.shared.end(End::Failed(why.as_str().into()));
+                self.uploader.runtime.fail(why);
+                return ControlFlow::Break(());
+            }
             Event::Closed => {
                 self.shared.end(End::Closed);
                 return ControlFlow::Break(());
@@ -124,7 +131,7 @@ impl Driver {
         let (sequence, uploader, events) = (object.sequence, self.uploader.clone(), self.sender.clone());
         uploader.metrics.cut(object.cause, object.bytes);
         let runtime = uploader.runtime.clone();
-        let task = runtime.spawn(async move {
+        let task = runtime.spawn_essential("the upload of a WAL object", async move {
             let event = match uploader.upload(object).await {
                 Ok(()) => Event::Durable(sequence),
                 Err(fenced) => Event::Fenced(fenced.0),

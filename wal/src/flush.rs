@@ -11,6 +11,7 @@
 
 use crate::{
     WalConfig, WalError,
+    cleanup::Cleanup,
     driver::Event,
     flush_plan::{Part, Segment, Sizes, plan},
     metrics::Metrics,
@@ -28,14 +29,14 @@ use std::{
 use thalweg_metadata::{
     Commit, IncarnationRecord, KvError, LogSegmentRecord, Metadata, MetadataError, ObjectShape, SharedRecord,
 };
-use thalweg_runtime::{Runtime, TaskHandle};
+use thalweg_runtime::Runtime;
 use thalweg_segment::{
     Encoded, ErrorKind, Index, Kind, LogId, LogState, Offset, Purpose, SegmentId, Store, WalSequence,
-    segment_path, wal_path,
+    segment_path,
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Segments that are encoded and uploaded at once.
@@ -77,7 +78,7 @@ pub(crate) struct Flusher {
     /// Number of the next segment. Counted in memory: an incarnation is one life of a process.
     pub next_number: u64,
     /// Deletes WAL objects.
-    pub cleanup: Option<TaskHandle>,
+    pub cleanup: Cleanup,
 }
 
 impl Flusher {
@@ -86,6 +87,7 @@ impl Flusher {
         let end = match self.flush_until_closed().await {
             Ok(()) => Event::Closed,
             Err(WalError::Fenced { why }) => Event::Fenced(why),
+            Err(WalError::Failed { why }) => Event::Failed(why),
         };
         // Without a driver nobody waits for the end.
         let _ = self.events.send(end).await;
@@ -135,29 +137,21 @@ impl Flusher {
             self.tell(flushed).await;
         }
         self.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
-        self.finish(states, trim, end, close).await;
+        self.finish(states, end, close).await;
         Ok(())
     }
 
     async fn plan(&self, objects: Vec<Arc<Batches>>) -> Vec<Segment> {
         let bases = self.bases(&objects);
         let sizes = Sizes::new(self.config.flush_log_bytes);
-        let expired = self.config.producer_expiration.map(|after| {
-            self.runtime.now_ms().saturating_sub(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
-        });
-        self.runtime
-            .compute(move || {
-                let bases = without_expired_producers(bases, expired);
-                plan(&objects, &bases, sizes)
-            })
-            .await
+        self.runtime.compute(move || plan(&objects, &bases, sizes)).await
     }
 
     /// The states of the logs in `objects` at their last flush. Deleted logs have none.
     fn bases(&self, objects: &[Arc<Batches>]) -> BTreeMap<LogId, Arc<LogState>> {
         let logs: BTreeSet<LogId> = objects.iter().flat_map(|object| object.keys().copied()).collect();
-        let states = self.shared.states.lock();
-        logs.into_iter().filter_map(|log| Some((log, states.get(&log)?.clone()))).collect()
+        let bases = self.shared.bases.lock();
+        logs.into_iter().filter_map(|log| Some((log, bases.get(&log)?.state.clone()))).collect()
     }
 
     /// Uploads `segments`; returns once all of them are in the store, in the order given.
@@ -201,7 +195,10 @@ impl Flusher {
                     self.record = record;
                     return Ok(());
                 }
-                Err(error) if is_final(&error) => return Err(WalError::Fenced { why: error.to_string() }),
+                Err(error) if is_fencing(&error) => return Err(WalError::Fenced { why: error.to_string() }),
+                Err(error @ MetadataError::Store(KvError::Closed { .. })) => {
+                    return Err(WalError::Failed { why: error.to_string() });
+                }
                 Err(error) if repetition == 0 => tracing::warn!(%error, "a flush can't be committed yet"),
                 Err(error) => tracing::debug!(%error, repetition, "a flush can't be committed yet"),
             }
@@ -224,68 +221,35 @@ impl Flusher {
         }
     }
 
-    /// Releases what `[from, to)` holds in memory and in the store.
-    async fn finish(
-        &mut self,
-        states: BTreeMap<LogId, Arc<LogState>>,
-        from: WalSequence,
-        to: WalSequence,
-        close: bool,
-    ) {
+    /// Releases what everything below `to` holds in memory and in the store.
+    async fn finish(&mut self, states: BTreeMap<LogId, Arc<LogState>>, to: WalSequence, close: bool) {
         self.keep(states);
         let gone = self.shared.core.lock().sequencer.trim(to);
         // Hundreds of thousands of batches are dropped here.
         self.runtime.compute(move || drop(gone)).await;
         self.metrics.trim_point.set(i64::try_from(to.0).unwrap_or(i64::MAX));
-        self.delete_objects(from, to);
-        if close && let Some(cleanup) = self.cleanup.take() {
-            // What is left over is garbage, which is collected by others.
-            let _ = timeout(LAST_CLEANUP, cleanup.join()).await;
+        self.cleanup.delete_below(to);
+        if close {
+            self.cleanup.finish(LAST_CLEANUP).await;
         }
         self.shared.progress.send_modify(|progress| progress.trim = to);
     }
 
     /// The next flush computes states from these, unless a log was closed meanwhile.
     fn keep(&self, new: BTreeMap<LogId, Arc<LogState>>) {
-        let mut states = self.shared.states.lock();
-        for (log, new) in new {
-            if let Some(state) = states.get_mut(&log) {
-                *state = new;
+        let mut bases = self.shared.bases.lock();
+        for (log, state) in new {
+            if let Some(base) = bases.get_mut(&log) {
+                base.flushed(state);
             }
         }
-    }
-
-    /// In the background. Of two such tasks the older is given up, should it not have ended since the last flush.
-    fn delete_objects(&mut self, from: WalSequence, to: WalSequence) {
-        if from == to {
-            return;
-        }
-        let incarnation = self.record.incarnation;
-        let paths = (from.0..to.0).map(|at| wal_path(incarnation, WalSequence(at))).collect();
-        let store = self.store.clone();
-        self.cleanup = Some(self.runtime.spawn(async move {
-            if let Err(error) = store.delete(paths, Purpose::Cleanup).await {
-                tracing::warn!(%error, "trimmed WAL objects were left for the garbage collection");
-            }
-        }));
     }
 }
 
-/// Whether no repetition of a commit can succeed: somebody else has committed in the name of this incarnation, or fenced it.
-fn is_final(error: &MetadataError) -> bool {
+/// Whether somebody else has committed in the name of this incarnation, or fenced it. No repetition of a commit can succeed.
+fn is_fencing(error: &MetadataError) -> bool {
     use MetadataError::{Conflict, Fenced, Store};
     matches!(error, Fenced { .. } | Conflict { .. } | Store(KvError::Fenced { .. }))
-}
-
-fn without_expired_producers(
-    mut bases: BTreeMap<LogId, Arc<LogState>>,
-    before_ms: Option<i64>,
-) -> BTreeMap<LogId, Arc<LogState>> {
-    let Some(before_ms) = before_ms else { return bases };
-    for state in bases.values_mut().filter(|state| !state.producers.is_empty()) {
-        Arc::make_mut(state).expire_producers(before_ms);
-    }
-    bases
 }
 
 /// The state of each log at the end of the flush: where a log has several segments, the last one's.

@@ -16,6 +16,7 @@
 //! were not committed, WAL objects below the trim point. The garbage collection finds both.
 
 mod budget;
+mod cleanup;
 mod config;
 mod continuity;
 mod driver;

@@ -5,6 +5,8 @@
 //! 3. Keep what continues the committed end of each log that it still owns (`continuity.rs`).
 //! 4. Write a manifest that points at the kept blocks, and adopt it in one transaction.
 //!
+//! An incarnation that died before it owned a log has written nothing, and costs nothing of this but the two transactions.
+//!
 //! Any number of recoverers may do this at once and die anywhere: fences and objects are written once, whoever reads them
 //! comes to the same log, and the one whose ballot stands adopts it. Memory: the index blocks of one WAL, whose size is
 //! bounded by its flush.
@@ -38,6 +40,11 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 /// What a recoverer must know of the logs of the dead incarnation.
 #[async_trait]
 pub trait Logs: Send + Sync {
+    /// Whether the dead incarnation may have written anything: only the owner of a log does. Asked once, after its record was
+    /// raised, from when on it can't become the owner of anything. An unrecovered incarnation that owns nothing has never
+    /// owned anything either: ownership is only taken from who is recovered.
+    async fn may_have_written(&self) -> Result<bool, IndexError>;
+
     /// Those of `logs` that the dead incarnation still owns. Asked once, after its record was raised: the answer must be
     /// read then, since what was read before may lack its last commits.
     async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError>;
@@ -136,6 +143,11 @@ impl TakeOver<'_> {
     /// Everything after the raise.
     async fn run(&self, raised: &IncarnationRecord, logs: &dyn Logs) -> Result<Recovered, RecoveryError> {
         let (began, dead) = (Instant::now(), self.dead);
+        if !logs.may_have_written().await? {
+            self.metadata.adopt(raised, None).await?;
+            tracing::info!(%dead, "it never wrote");
+            return Ok(Recovered { manifest: None, ends: BTreeMap::new(), objects: 0, fences: 0 });
+        }
         let (objects, fences) = self.complete_log(raised).await?;
         let fenced = began.elapsed();
         let owned = logs.owned(&continuity::logs_of(&objects)).await?;

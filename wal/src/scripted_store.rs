@@ -1,13 +1,21 @@
 //! An object store in memory whose PUTs behave as a test says.
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{StreamExt, stream::BoxStream};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
 use parking_lot::Mutex;
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use thalweg_runtime::{Inline, Random, Runtime, SystemClock, TokioSpawner};
 use thalweg_segment::{Patience, Store};
 use tokio::time::{Instant, sleep};
@@ -37,6 +45,8 @@ pub(crate) struct ScriptedStore {
     pub inner: InMemory,
     /// The fates of the next PUTs; those after them are done at once.
     script: Mutex<VecDeque<Fate>>,
+    /// Whether deletions are refused.
+    pub keeps_all: AtomicBool,
     /// When PUTs were begun, and of what.
     puts: Mutex<Vec<(Instant, Path)>>,
 }
@@ -130,6 +140,9 @@ impl ObjectStore for ScriptedStore {
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        if self.keeps_all.load(Ordering::Relaxed) {
+            return Box::pin(paths.map(|_| Err(Self::error("503 Slow Down"))));
+        }
         self.inner.delete_stream(paths)
     }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
-use thalweg_segment::{LogId, LogState, WalSequence};
+use thalweg_segment::{Forgetting, LogId, LogState, WalSequence};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -16,14 +16,21 @@ use tokio::{
 pub(crate) struct Shared {
     /// Locked for moments only: an append, a decision.
     pub core: Mutex<Core>,
-    /// The state of each open log at its last flush. Locked after `core`, or alone.
-    pub states: Mutex<BTreeMap<LogId, Arc<LogState>>>,
+    /// What the next flush goes on from, of each open log. Locked after `core`, or alone.
+    pub bases: Mutex<BTreeMap<LogId, Base>>,
     /// Wakes the driver: there may be something to cut.
     pub cut: Notify,
     /// Wakes the flusher: there may be something to flush.
     pub flush: Notify,
     /// What `flush` and `close` wait for.
     pub progress: watch::Sender<Progress>,
+}
+
+/// A log as of its last flush.
+pub(crate) struct Base {
+    pub state: Arc<LogState>,
+    /// What its owner has forgotten since it was opened: a flush that was under way meanwhile knows nothing of it.
+    forgetting: Forgetting,
 }
 
 /// Everything that is decided upon.
@@ -62,6 +69,8 @@ pub(crate) enum End {
     Closed,
     /// Fenced: why.
     Fenced(Arc<str>),
+    /// By something else that makes it useless: what.
+    Failed(Arc<str>),
 }
 
 /// When to flush.
@@ -82,7 +91,7 @@ impl Shared {
         let core = Core { sequencer, asked: Asked::default(), stopped: false };
         Self {
             core: Mutex::new(core),
-            states: Mutex::default(),
+            bases: Mutex::default(),
             cut: Notify::new(),
             flush: Notify::new(),
             progress: watch::Sender::new(Progress { trim, end: None }),
@@ -98,6 +107,27 @@ impl Shared {
     pub fn end(&self, end: End) {
         self.core.lock().stopped = true;
         self.progress.send_modify(|progress| progress.end = Some(end));
+    }
+}
+
+impl Base {
+    /// A log as it was opened.
+    pub fn new(state: LogState) -> Self {
+        Self { state: Arc::new(state), forgetting: Forgetting::default() }
+    }
+
+    /// The log's next flush is committed.
+    pub fn flushed(&mut self, state: Arc<LogState>) {
+        self.state = state;
+        self.forget(Forgetting::default());
+    }
+
+    /// Forgets producers.
+    pub fn forget(&mut self, what: Forgetting) {
+        self.forgetting = self.forgetting.and(what);
+        if self.state.producers.forgets_any(&self.forgetting) {
+            Arc::make_mut(&mut self.state).forget_producers(&self.forgetting);
+        }
     }
 }
 

@@ -3,20 +3,21 @@
 use crate::{
     WalConfig,
     budget::PutBudget,
+    cleanup::Cleanup,
     driver::{Driver, events},
     flush::Flusher,
     hedge::HedgePolicy,
     metrics::Metrics,
     probe::Probe,
     sequencer::{Limits, Sequencer},
-    shared::{End, Progress, Shared},
+    shared::{Base, End, Progress, Shared},
     upload::Uploader,
 };
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::{Commit, IncarnationRecord, IncarnationState, Metadata};
 use thalweg_runtime::{Runtime, TaskHandle};
-use thalweg_segment::{Batch, Index, LogId, LogState, Offset, Store, WalSequence};
+use thalweg_segment::{Batch, Forgetting, Index, LogId, LogState, Offset, Store, WalSequence};
 use tokio::time::Instant;
 
 /// What the owner of the logs is told. Called from the WAL's tasks; must not block.
@@ -78,6 +79,7 @@ impl Wal {
             incarnation: record.incarnation,
             events: sender.clone(),
         };
+        let cleanup = Cleanup::start(&runtime, store.clone(), record.incarnation, record.trim);
         let flusher = Flusher {
             shared: shared.clone(),
             runtime: runtime.clone(),
@@ -88,13 +90,17 @@ impl Wal {
             metrics,
             events: sender.clone(),
             next_number: 0,
-            cleanup: None,
+            cleanup,
         };
-        let tasks = [runtime.spawn(flusher.run()), runtime.spawn(probe.run())];
+        let tasks = [
+            runtime.spawn_essential("the flusher of the write-ahead log", flusher.run()),
+            runtime.spawn_essential("the probe for fences", probe.run()),
+        ];
         let uploads = BTreeMap::new();
         let driver =
             Driver { shared: shared.clone(), uploader, observer, sender, events, uploads, _tasks: tasks };
-        Self { shared, _driver: Arc::new(runtime.spawn(driver.run())) }
+        let driver = runtime.spawn_essential("the driver of the write-ahead log", driver.run());
+        Self { shared, _driver: Arc::new(driver) }
     }
 
     /// Tells the state of `log` at its committed end, from which flushes compute state blocks. Before its first append: what
@@ -102,14 +108,21 @@ impl Wal {
     pub fn open_log(&self, log: LogId, committed: LogState) {
         let mut core = self.shared.core.lock();
         core.sequencer.open_log(log, committed.end);
-        self.shared.states.lock().entry(log).or_insert_with(|| Arc::new(committed));
+        self.shared.bases.lock().entry(log).or_insert_with(|| Base::new(committed));
     }
 
     /// Forgets a deleted log; what is in flight of it becomes garbage.
     pub fn close_log(&self, log: LogId) {
         let mut core = self.shared.core.lock();
         core.sequencer.close_log(log);
-        self.shared.states.lock().remove(&log);
+        self.shared.bases.lock().remove(&log);
+    }
+
+    /// Forgets producers of `log`, as its owner has: state blocks leave them out from the next flush on.
+    pub fn forget_producers(&self, log: LogId, what: Forgetting) {
+        if let Some(base) = self.shared.bases.lock().get_mut(&log) {
+            base.forget(what);
+        }
     }
 
     /// Queues `batch`, whose offset and leader epoch are set. The caller holds the lock of its log, so that batches come in
@@ -176,6 +189,7 @@ impl Wal {
             .expect("this handle keeps the sender");
         match &now.end {
             Some(End::Fenced(why)) => Err(WalError::Fenced { why: why.to_string() }),
+            Some(End::Failed(why)) => Err(WalError::Failed { why: why.to_string() }),
             Some(End::Closed) | None => Ok(()),
         }
     }
@@ -212,6 +226,12 @@ pub enum WalError {
     #[error("fenced: {why}")]
     Fenced {
         /// What showed it.
+        why: String,
+    },
+    /// It can't go on for another reason. The process is told, see [`Runtime::failed`].
+    #[error("the write-ahead log can't go on: {why}")]
+    Failed {
+        /// Which.
         why: String,
     },
 }

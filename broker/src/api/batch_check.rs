@@ -3,10 +3,11 @@
 use crate::settings::{TargetCompression, TimestampType, TopicSettings};
 use bytes::Bytes;
 use thalweg_protocol::{
-    BatchFacts, BrokenRule, Compression, CompressionError, ErrorCode, Rejection, Rules, ValidationError,
-    compress, decompress, renumber, validate_batch, validate_records,
+    BatchFacts, BrokenRule, Compression, CompressionError, ErrorCode, Packing, RecordHead, RecordHeads,
+    Records, Rejection, Rules, UnpackError, Unpacking, ValidationError, renumber, repack, validate_batch,
+    validate_records,
 };
-use thalweg_runtime::Runtime;
+use thalweg_runtime::{Budget, Charge, Runtime};
 use thalweg_segment::{Attributes, Batch, BatchError, HEADER_LEN};
 
 /// First version of Produce that may carry zstd.
@@ -69,20 +70,52 @@ impl From<BatchError> for Refusal {
     }
 }
 
-/// Checks the records of one partition of a Produce request of version `version`.
+/// Checks the records of one partition of a Produce request of version `version`. What it takes to decompress them is charged to
+/// `unpacking`.
 pub async fn check_batch(
     runtime: &Runtime,
+    unpacking: &Budget,
     version: i16,
     records: Bytes,
     settings: &TopicSettings,
 ) -> Result<Checked, Refusal> {
     let batch = single_batch(version, records)?;
     let now = runtime.now_ms();
-    if batch.len() <= COMPUTE_ABOVE && !needs_decompression(&batch, settings, now) {
+    let room = if needs_decompression(&batch, settings, now) {
+        Some(room_to_unpack(&batch, settings, unpacking).await?)
+    } else if batch.len() <= COMPUTE_ABOVE {
         return check_content(batch, settings, now);
-    }
+    } else {
+        None
+    };
     let settings = settings.clone();
-    runtime.compute(move || check_content(batch, &settings, now)).await
+    let check = move || {
+        let checked = check_content(batch, &settings, now);
+        drop(room);
+        checked
+    };
+    runtime.compute(check).await
+}
+
+/// What unpacks within this is taken however small the budget is: Zstandard's usual windows.
+const UNPACKED_ALWAYS: usize = 9 << 20;
+
+/// Charges what it takes to read the records of a compressed batch, and to compress them anew where the topic wants another
+/// codec. (Where a client's offsets have to be renumbered, which only very old ones need, a computing thread takes a
+/// codec's memory besides.)
+async fn room_to_unpack(
+    batch: &Batch,
+    settings: &TopicSettings,
+    unpacking: &Budget,
+) -> Result<Charge, Refusal> {
+    let needed = Unpacking::memory(codec_of(batch)?, batch.records());
+    if needed > unpacking.capacity().max(UNPACKED_ALWAYS) {
+        let message = format!("a batch that takes {needed} bytes of memory to decompress");
+        return Err(Refusal::new(ErrorCode::MessageTooLarge, &message));
+    }
+    let again = recompressed(batch, settings)
+        .map_or(0, |(codec, level)| Packing::memory(codec, level) + settings.max_message_bytes);
+    Ok(unpacking.charge(needed.saturating_add(again)).await)
 }
 
 /// A request carries exactly one batch a partition.
@@ -209,8 +242,6 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
     if codec != Compression::None && !needs_decompression(&batch, settings, now) {
         return Ok(batch);
     }
-    let plain =
-        decompress(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))?;
     let rules = Rules {
         now_ms: now,
         create_time: settings.timestamp_type == TimestampType::CreateTime,
@@ -218,17 +249,24 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
         after_max_ms: settings.timestamp_after_max_ms,
         keys_required: settings.compact,
     };
-    let found = validate_records(&facts(&batch), &plain, &rules).map_err(|error| Refusal::from(&error))?;
+    let count = batch.record_count();
+    let found = match codec {
+        Compression::None => {
+            let records = Records::new(batch.records(), count);
+            let heads = records.map(|record| record.map(|record| RecordHead::from(&record)));
+            validate_records(&facts(&batch), heads, &rules)
+        }
+        codec => validate_records(&facts(&batch), RecordHeads::new(unpacking(&batch, codec)?, count), &rules),
+    };
+    let found = found.map_err(|error| Refusal::from(&error))?;
     let target = recompressed(&batch, settings);
     if target.is_some() || !found.consecutive {
-        let (codec, level) = target.unwrap_or((codec, None));
-        let plain = match found.consecutive {
-            true => plain,
-            false => renumber(&plain, batch.record_count())
-                .map_err(|error| Refusal::invalid(error.to_string()))?
-                .into(),
-        };
-        batch = recompress(&batch, codec, level, &plain)?;
+        let (target, level) = target.unwrap_or((codec, None));
+        let packing = Packing::new(target, level, None, settings.max_message_bytes);
+        let packing = packing.map_err(|error| Refusal::from(&error))?;
+        let records = packed_anew(&batch, codec, packing, found.consecutive)?;
+        let attributes = batch.attributes() & !Attributes::COMPRESSION | target.bits();
+        batch = Batch::assemble(head_with(&batch, attributes), records);
     }
     if rules.create_time && found.max_timestamp != batch.max_timestamp() {
         batch.set_max_timestamp(found.max_timestamp);
@@ -239,15 +277,32 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
 /// A batch may not unpack to more than this: a few kilobytes can claim gigabytes.
 pub(super) const DECOMPRESSED_MAX: usize = 256 * 1024 * 1024;
 
-fn recompress(
+fn unpacking(batch: &Batch, codec: Compression) -> Result<Unpacking<'_>, Refusal> {
+    Unpacking::new(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))
+}
+
+/// The records of a batch that has passed its checks, as `packing` writes them.
+fn packed_anew(
     batch: &Batch,
     codec: Compression,
-    level: Option<i32>,
-    plain: &Bytes,
-) -> Result<Batch, Refusal> {
-    let records = compress(codec, level, plain).map_err(|error| Refusal::from(&error))?;
-    let attributes = batch.attributes() & !Attributes::COMPRESSION | codec.bits();
-    Ok(Batch::assemble(head_with(batch, attributes), records))
+    mut packing: Packing,
+    consecutive: bool,
+) -> Result<Bytes, Refusal> {
+    let records = unpacking(batch, codec)?;
+    let packed = match consecutive {
+        true => repack(records, &mut packing),
+        false => renumber(records, batch.record_count(), &mut packing),
+    };
+    let packed = packed.and_then(|()| Ok(packing.finish()?));
+    packed.map_err(|error| match &error {
+        // They were read through before, so it is the output.
+        UnpackError::Compression(CompressionError::TooLarge { cap }) => {
+            let message = format!("a batch that, with the topic's compression, exceeds the maximum of {cap}");
+            Refusal::new(ErrorCode::MessageTooLarge, &message)
+        }
+        UnpackError::Compression(error) => Refusal::from(error),
+        UnpackError::Record(error) => Refusal::invalid(error.to_string()),
+    })
 }
 
 impl From<&ValidationError> for Refusal {

@@ -8,7 +8,8 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use thalweg_metadata::IndexError;
-use thalweg_protocol::{Compression, ErrorCode, Records, decompress, messages::*};
+use thalweg_protocol::{Compression, ErrorCode, RecordHeads, Unpacking, messages::*};
+use thalweg_runtime::Charge;
 use thalweg_segment::{Attributes, Batch, Offset, split_batches};
 
 use list_offsets_request::ListOffsetsPartition;
@@ -152,13 +153,22 @@ impl Broker {
     ) -> Result<Option<Found>, IndexError> {
         let mut from = self.skip_extents(log, start, timestamp).await?;
         while from < end {
-            let batches = self.batches(log, from, end).await?;
+            let (batches, mut room) = self.batches(log, from, end).await?;
             let Some(last) = batches.last() else { break };
             from = last.end_offset();
+            let unpacked = batches.iter().map(unpacking_memory).max().unwrap_or(0);
+            let needed = batches.iter().map(Batch::len).sum::<usize>() + unpacked;
+            if needed > room.bytes() {
+                // Who waited for more while it holds some could wait for ever.
+                drop(room);
+                room = self.budgets.unpacking.charge(needed).await;
+            }
             // Off the threads that serve sockets: a batch may have to be decompressed.
             let search = move || {
                 let mut candidates = batches.iter().filter(|batch| batch.max_timestamp() >= timestamp);
-                candidates.find_map(|batch| find(batch, start, |at| at >= timestamp))
+                let found = candidates.find_map(|batch| find(batch, start, |at| at >= timestamp));
+                drop(room);
+                found
             };
             let found = self.runtime.compute(search).await;
             if found.is_some() {
@@ -198,7 +208,7 @@ impl Broker {
         let mut highest = stored;
         let mut from = index.committed_end(log.id()).max(start);
         while from < end {
-            let batches = self.batches(log, from, end).await?;
+            let (batches, _room) = self.batches(log, from, end).await?;
             let Some(last) = batches.last() else { break };
             from = last.end_offset();
             highest = highest.max(batches.iter().map(Batch::max_timestamp).max());
@@ -209,12 +219,25 @@ impl Broker {
         }
     }
 
-    async fn batches(&self, log: &Log, from: Offset, end: Offset) -> Result<Vec<Batch>, IndexError> {
+    /// The next batches, and what is charged for them and for their decompression, which suffices for most.
+    async fn batches(
+        &self,
+        log: &Log,
+        from: Offset,
+        end: Offset,
+    ) -> Result<(Vec<Batch>, Charge), IndexError> {
+        let room = self.budgets.unpacking.charge(2 * SEARCH_BYTES).await;
         let slices = self.read(log, from, end, SEARCH_BYTES, true).await?;
         let joined = slices.chunks.concat();
         // What the caches and the reader return was checked when it came in.
-        Ok(split_batches(joined.into()).unwrap_or_default())
+        Ok((split_batches(joined.into()).unwrap_or_default(), room))
     }
+}
+
+/// Bytes of memory that a search through `batch` takes beside it.
+fn unpacking_memory(batch: &Batch) -> usize {
+    Compression::of_attributes(batch.attributes())
+        .map_or(0, |codec| Unpacking::memory(codec, batch.records()))
 }
 
 /// The first record of `batch`, at or behind `start`, whose timestamp `fits`.
@@ -224,8 +247,8 @@ fn find(batch: &Batch, start: Offset, fits: impl Fn(i64) -> bool) -> Option<Foun
         return fits(batch.max_timestamp()).then_some(found);
     }
     let codec = Compression::of_attributes(batch.attributes() & Attributes::COMPRESSION)?;
-    let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX).ok()?;
-    Records::new(&plain, batch.record_count()).map_while(Result::ok).find_map(|record| {
+    let records = Unpacking::new(codec, batch.records(), DECOMPRESSED_MAX).ok()?;
+    RecordHeads::new(records, batch.record_count()).map_while(Result::ok).find_map(|record| {
         let timestamp = batch.base_timestamp().saturating_add(record.timestamp_delta);
         let offset = batch.base_offset().plus(i64::from(record.offset_delta));
         (offset >= start && fits(timestamp)).then_some(Found { offset, timestamp })

@@ -24,8 +24,11 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod response_memory;
 mod sync_group;
 mod topic_admin;
+
+pub use response_memory::ResponseMemory;
 
 use crate::{
     broker::Broker,
@@ -250,7 +253,7 @@ impl Service for Handlers {
     fn serve<'a>(&'a self, peer: &'a Peer, frame: Frame) -> BoxFuture<'a, BoxFuture<'static, Reply>> {
         Box::pin(async move {
             match self.take_in(peer, frame).await {
-                Ok((header, later)) => reply(header, later),
+                Ok((header, later)) => reply(self.broker.clone(), header, later),
                 Err(reason) => Box::pin(std::future::ready(Reply::Close(reason))),
             }
         })
@@ -302,14 +305,22 @@ impl Handlers {
     }
 }
 
-fn reply(header: RequestHeader, later: Later) -> BoxFuture<'static, Reply> {
+fn reply(broker: Arc<Broker>, header: RequestHeader, later: Later) -> BoxFuture<'static, Reply> {
     Box::pin(async move {
+        let expected = broker.responses.expect(header.api_key).await;
         let answer = later.await;
         if let Some(reason) = answer.close {
             return Reply::Close(reason);
         }
         match answer.response.map(|response| thalweg_protocol::encode_response(&header, response)) {
-            Some(Ok(chunks)) => Reply::Send(Rope::new(chunks, answer.held)),
+            Some(Ok(chunks)) => {
+                let bytes = chunks.iter().map(Bytes::len).sum();
+                let held = &answer.held;
+                let charge = broker.responses.settle(header.api_key, expected, bytes, held).await;
+                let mut rope = Rope::new(chunks, answer.held);
+                charge.into_iter().for_each(|charge| rope.hold(charge));
+                Reply::Send(rope)
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, "a response could not be encoded");
                 Reply::Close(error.to_string())

@@ -6,6 +6,7 @@
 use super::{Answer, Handlers, Later};
 use crate::{
     api::batch_check::{Checked, Refusal, check_batch},
+    broker::Broker,
     context::{Operation, QuotaKind, RequestContext, Resource},
     partition::{AppendError, Appended, Closed, Log, SequenceError},
     topics::Topic,
@@ -133,8 +134,9 @@ impl Handlers {
             return Err(ErrorCode::InvalidTopicException.into());
         }
         let records = data.records.unwrap_or_default();
-        let (runtime, arrived) = (&self.broker.runtime, records.len());
-        let mut checked = check_batch(runtime, version, records, &topic.settings).await?;
+        let Broker { runtime, budgets, .. } = &*self.broker;
+        let arrived = records.len();
+        let mut checked = check_batch(runtime, &budgets.unpacking, version, records, &topic.settings).await?;
         let charge = match checked.batch.len() > arrived {
             true => self.charge_expanded(checked.batch.len()).await?,
             false => charge.clone(),
@@ -259,7 +261,10 @@ fn refusal_of(error: &AppendError) -> Refusal {
         AppendError::Sequence(sequence) => {
             let code = match sequence {
                 SequenceError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-                SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+                // Not UNKNOWN_PRODUCER_ID, at which clients send the same records again under a new id.
+                SequenceError::OutOfOrder { .. } | SequenceError::Evicted { .. } => {
+                    ErrorCode::OutOfOrderSequenceNumber
+                }
                 SequenceError::NotInTransaction { .. } => ErrorCode::InvalidTxnState,
             };
             Refusal::new(code, &sequence.to_string())

@@ -177,7 +177,6 @@ impl Config {
             flush_bytes: size("flush.bytes").min((memory.produce - memory.log_cache) / 3 * 2),
             flush_interval: millis(self.number("flush.interval.ms")),
             flush_log_bytes: size("flush.log.bytes"),
-            producer_expiration: Some(millis(self.number("producer.id.expiration.ms"))),
             ..WalConfig::default()
         }
     }

@@ -71,7 +71,7 @@ impl GroupCoordinator {
             return shard.loaded();
         }
         let (weak, shard, loads) = (Arc::downgrade(broker), shard.clone(), self.loads.clone());
-        let task = self.means.runtime.spawn(async move {
+        let task = self.means.runtime.spawn_essential("group loading", async move {
             let _turn = loads.acquire().await.expect("the semaphore is never closed");
             loading::load(weak, shard).await;
         });

@@ -137,7 +137,7 @@ impl Shard {
             afters: VecDeque::new(),
         };
         let shard = Arc::new(Self { log, means, max_batch, inner: Mutex::new(inner), news: Arc::default() });
-        shard.means.runtime.spawn(serve(Arc::downgrade(&shard))).detach();
+        shard.means.runtime.spawn_essential("group shard", serve(Arc::downgrade(&shard))).detach();
         shard
     }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use bytes::Buf;
 use futures::future::BoxFuture;
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 use thalweg_runtime::Runtime;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -35,6 +35,8 @@ pub(super) enum End {
     Write(io::Error),
     #[error("the client does not take its responses")]
     Stuck,
+    #[error("the client takes its response too slowly, while others wait for the memory")]
+    Slow,
     #[error("{0}")]
     Refused(String),
     #[error("shutting down")]
@@ -46,7 +48,7 @@ impl End {
     pub fn by_us(&self) -> bool {
         match self {
             Self::Frame(FrameError::Closed | FrameError::Io(_)) | Self::Write(_) | Self::Draining => false,
-            Self::Frame(_) | Self::Stuck | Self::Refused(_) => true,
+            Self::Frame(_) | Self::Stuck | Self::Slow | Self::Refused(_) => true,
         }
     }
 }
@@ -136,17 +138,87 @@ async fn give_out<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Writes a response. A client that takes nothing for `patience` is given up.
-async fn write<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    mut rope: Rope,
-    patience: std::time::Duration,
-) -> Result<(), End> {
+/// While others wait for the memory that a response keeps, its client has this long for it …
+const GRACE: Duration = Duration::from_secs(10);
+/// … and a second for so many bytes.
+const BYTES_A_SECOND: u32 = 1 << 20;
+/// How often a write that stands still looks whether it still may.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Writes a response. A client that takes nothing for `patience` is given up, as Kafka does; one that takes it slowly only while
+/// others wait for what it keeps in memory.
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: Duration) -> Result<(), End> {
+    let begun = Instant::now();
+    let due = begun + GRACE + Duration::from_secs(1).mul_f64(rope.len() as f64 / f64::from(BYTES_A_SECOND));
+    let mut moved = begun;
     while rope.has_remaining() {
-        let written = timeout(patience, writer.write_buf(&mut rope)).await.map_err(|_| End::Stuck)?;
-        if written.map_err(End::Write)? == 0 {
-            return Err(End::Write(io::ErrorKind::WriteZero.into()));
+        if let Ok(written) = timeout(LOOK.min(patience), writer.write_buf(&mut rope)).await {
+            if written.map_err(End::Write)? == 0 {
+                return Err(End::Write(io::ErrorKind::WriteZero.into()));
+            }
+            moved = Instant::now();
+        }
+        if moved.elapsed() >= patience {
+            return Err(End::Stuck);
+        }
+        if Instant::now() >= due && rope.is_wanted() {
+            return Err(End::Slow);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use thalweg_runtime::Budget;
+    use tokio::io::AsyncReadExt;
+
+    const PATIENCE: Duration = Duration::from_secs(600);
+
+    /// A response of a megabyte to a client that takes a byte every five seconds, and then nothing.
+    #[expect(clippy::disallowed_methods, reason = "a test's tasks")]
+    fn trickle(budget: &Budget) -> tokio::task::JoinHandle<Result<(), End>> {
+        let charge = budget.try_charge(1 << 20).expect("there is room");
+        let rope = Rope::new([Bytes::from(vec![0; 1 << 20])], vec![charge]);
+        let (mut ours, mut theirs) = tokio::io::duplex(64);
+        tokio::spawn(async move {
+            for _ in 0..1000 {
+                theirs.read_u8().await.expect("there is more");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        tokio::spawn(async move { write(&mut ours, rope, PATIENCE).await })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_be_slow_while_nobody_waits_for_its_memory_and_not_silent() {
+        let budget = Budget::new("responses", 1 << 20);
+        let began = Instant::now();
+        let ended = trickle(&budget).await.expect("no panic");
+        assert!(matches!(ended, Err(End::Stuck)));
+        assert!(began.elapsed() >= Duration::from_secs(4990) + PATIENCE);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_is_given_up_once_somebody_waits_for_its_memory() {
+        let budget = Budget::new("responses", 1 << 20);
+        let slow = trickle(&budget);
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        assert!(!slow.is_finished());
+        let waited = Instant::now();
+        drop(budget.charge(1).await);
+        assert!(waited.elapsed() <= 5 * LOOK, "{:?}", waited.elapsed());
+        assert!(matches!(slow.await.expect("no panic"), Err(End::Slow)));
+
+        // One that has begun just now has its time.
+        let slow = trickle(&budget);
+        let waited = Instant::now();
+        drop(budget.charge(1).await);
+        assert!(waited.elapsed() >= GRACE, "{:?}", waited.elapsed());
+        assert!(matches!(slow.await.expect("no panic"), Err(End::Slow)));
+    }
 }

@@ -193,6 +193,7 @@ mod tests {
             receiving: Budget::new("receiving", 1 << 20),
             responses: Budget::new("responses", 1 << 20),
             block_reads: Budget::new("block_reads", 1 << 20),
+            unpacking: Budget::new("unpacking", 1 << 20),
         };
         NetSettings {
             max_connections: 1,

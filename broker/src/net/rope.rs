@@ -30,6 +30,11 @@ impl Rope {
         self.len == 0
     }
 
+    /// Whether somebody waits for memory of which this keeps some.
+    pub fn is_wanted(&self) -> bool {
+        self.held.iter().any(Charge::is_wanted)
+    }
+
     /// Keeps one more charge.
     pub fn hold(&mut self, charge: Charge) {
         self.held.push(charge);

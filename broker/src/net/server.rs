@@ -74,7 +74,10 @@ impl Server {
             metrics: metrics.clone(),
             draining: draining.subscribe(),
         };
-        let accept = |listener| runtime.spawn(accept(shared.clone(), listener, limits.clone(), open.clone()));
+        let accept = |listener| {
+            let accepting = accept(shared.clone(), listener, limits.clone(), open.clone());
+            runtime.spawn_essential("a listener", accepting)
+        };
         let accepting = listeners.into_iter().map(accept).collect();
         Self { draining, open, _accepting: accepting }
     }

@@ -34,6 +34,12 @@ pub enum SequenceError {
         /// The last one appended, or -1.
         last: i32,
     },
+    /// The producer isn't known, and may be one that was forgotten for want of memory.
+    #[error("producer {producer} is not known any more: too many others have written since")]
+    Evicted {
+        /// Whose batch.
+        producer: i64,
+    },
     /// The producer has a transaction open in this partition.
     #[error("producer {producer} wrote outside of its open transaction")]
     NotInTransaction {
@@ -47,8 +53,13 @@ pub fn judge(state: &LogState, entry: &BatchEntry) -> Result<Sequencing, Sequenc
     if !entry.producer_id.is_some() {
         return Ok(Sequencing::Next);
     }
-    match state.producers.get(&entry.producer_id) {
-        // Nothing is known of the producer (any more): its state expired, or its records were deleted.
+    match state.producers.get(entry.producer_id) {
+        // A batch outside of transactions may be the repetition of one that was appended before its producer was evicted. (One
+        // inside is of the producer's open transaction, and with that it would not have been evicted.)
+        None if state.producers.may_be_evicted(entry.producer_id) && !entry.is_transactional() => {
+            Err(SequenceError::Evicted { producer: entry.producer_id.0 })
+        }
+        // Nothing is known of the producer (any more): it is new, or it was silent for long enough.
         None => Ok(Sequencing::Next),
         Some(producer) => judge_known(producer, entry),
     }
@@ -165,6 +176,25 @@ mod tests {
             judge(&state, &entry(2, 0, 1, 1)),
             Err(SequenceError::StaleEpoch { current: 3, .. })
         ));
+    }
+
+    #[test]
+    fn an_evicted_producer_and_whoever_may_be_one_is_refused_and_a_new_one_is_not() {
+        let of = |id: i64, sequence: i32, offset: i64| BatchEntry {
+            producer_id: ProducerId(id),
+            ..entry(0, sequence, 1, offset)
+        };
+        let mut state = state(&[of(8, 0, 0), of(9, 0, 1), of(5, 0, 2)]);
+        let evicting = state.producers.evicting(2);
+        state.forget_producers(&evicting);
+        for (id, sequence) in [(9, 0), (9, 1), (8, 0), (4, 0)] {
+            let judged = judge(&state, &of(id, sequence, 3));
+            assert_eq!(judged, Err(SequenceError::Evicted { producer: id }), "{id} with sequence {sequence}");
+        }
+        assert_eq!(judge(&state, &of(10, 0, 3)), Ok(Sequencing::Next));
+        assert_eq!(judge(&state, &of(5, 1, 3)), Ok(Sequencing::Next));
+        let transactional = BatchEntry { attributes: 0x10, ..of(9, 4, 3) };
+        assert_eq!(judge(&state, &transactional), Ok(Sequencing::Next));
     }
 
     #[test]

@@ -7,13 +7,23 @@
 //! One short lock protects it. Under it an append judges the producer's sequence, gives offsets, and hands the batch to the
 //! log cache and to the WAL, so that all of them see a log's batches in the same order.
 
-use super::idempotence::{SequenceError, Sequencing, judge};
+use super::{
+    ProducerMemory, ProducerMemoryPart,
+    ages::Ages,
+    idempotence::{SequenceError, Sequencing, judge},
+};
 use parking_lot::Mutex;
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use thalweg_cache::LogCache;
-use thalweg_segment::{Batch, LeaderEpoch, LogId, LogState, Offset};
+use thalweg_segment::{Batch, Forgetting, LeaderEpoch, LogId, LogState, Offset};
 use thalweg_wal::Wal;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 /// Why a log takes and gives nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +92,10 @@ struct Inner {
     producers: Vec<(Offset, oneshot::Sender<Result<(), Closed>>)>,
     /// Long-polling fetches to wake; likewise.
     fetches: Vec<Weak<Notify>>,
+    /// When what was appended.
+    ages: Ages,
+    /// What its idempotent producers take.
+    memory: ProducerMemoryPart,
 }
 
 /// A list of waiters is swept when it has grown to this, and to each power of two beyond.
@@ -93,12 +107,27 @@ fn is_to_be_swept(waiters: usize) -> bool {
 
 impl Log {
     /// Opens a log at its recovered state: everything in it is durable.
-    pub fn open(id: LogId, leader_epoch: LeaderEpoch, mut state: LogState, start: Offset) -> Self {
+    pub fn open(
+        id: LogId,
+        leader_epoch: LeaderEpoch,
+        mut state: LogState,
+        start: Offset,
+        memory: &ProducerMemory,
+    ) -> Self {
         let high_watermark = state.end.max(start);
         state.end = high_watermark;
         state.begin_epoch(leader_epoch, high_watermark);
-        let inner =
-            Inner { state, start, high_watermark, closed: None, producers: Vec::new(), fetches: Vec::new() };
+        let mut inner = Inner {
+            state,
+            start,
+            high_watermark,
+            closed: None,
+            producers: Vec::new(),
+            fetches: Vec::new(),
+            ages: Ages::default(),
+            memory: memory.part(),
+        };
+        inner.count_memory();
         Self { id, leader_epoch, inner: Mutex::new(inner) }
     }
 
@@ -131,6 +160,7 @@ impl Log {
         next.ok_or(AppendError::Full)?;
         batch.place(base_offset, self.leader_epoch);
         inner.state.apply(&batch.entry());
+        inner.count_memory();
         cache.append(self.id, batch.clone());
         wal.append(self.id, batch);
         Ok(Appended { base_offset, end: inner.state.end, log_start: inner.start, duplicate_of: None })
@@ -236,13 +266,43 @@ impl Log {
         inner.start
     }
 
-    /// Forgets producers that have been silent since `before_ms`.
-    pub fn expire_producers(&self, before_ms: i64) {
-        self.inner.lock().state.expire_producers(before_ms);
+    /// Forgets producers that have been silent for `age`. To be called now and then, from the opening on. Returns what the
+    /// write-ahead log must forget with it, if anything.
+    pub fn expire_producers(&self, now: Instant, age: Duration) -> Option<Forgetting> {
+        let mut inner = self.inner.lock();
+        let Inner { state, ages, .. } = &mut *inner;
+        let expired = ages.pass(now, state.end, age);
+        inner.forget(Forgetting { expired, ..Forgetting::default() })
+    }
+
+    /// Bytes that its idempotent producers take in memory.
+    pub fn producer_memory(&self) -> usize {
+        self.inner.lock().state.producers.memory()
+    }
+
+    /// Forgets one in `part` of its producers, the least recently active, though at most `most`. Returns what the write-ahead
+    /// log must forget with it; none where all that are left have a transaction open.
+    pub fn evict_producers(&self, part: usize, most: usize) -> Option<Forgetting> {
+        let mut inner = self.inner.lock();
+        let producers = &inner.state.producers;
+        let evicting = producers.evicting((producers.len() / part + 1).min(most));
+        inner.forget(evicting)
     }
 }
 
 impl Inner {
+    fn count_memory(&mut self) {
+        self.memory.set(self.state.producers.memory());
+    }
+
+    /// Gives `what` back where it says anything new.
+    fn forget(&mut self, what: Forgetting) -> Option<Forgetting> {
+        let any = self.state.producers.forgets_any(&what);
+        self.state.forget_producers(&what);
+        self.count_memory();
+        any.then_some(what)
+    }
+
     fn wake_fetches(&mut self) {
         self.fetches.retain(|waiting| {
             let waiter = waiting.upgrade();

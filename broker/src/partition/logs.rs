@@ -1,6 +1,6 @@
 //! All logs that this broker owns, by id: where the WAL's news is delivered.
 
-use super::{Closed, Log};
+use super::{Closed, Log, ProducerMemory};
 use parking_lot::RwLock;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_cache::LogCache;
@@ -14,13 +14,19 @@ pub struct Logs {
     open: RwLock<BTreeMap<LogId, Arc<Log>>>,
     cache: LogCache,
     index: ObjectIndex,
+    producer_memory: ProducerMemory,
     fenced: watch::Sender<Option<String>>,
 }
 
 impl Logs {
     /// No logs yet.
-    pub fn new(cache: LogCache, index: ObjectIndex) -> Self {
-        Self { open: RwLock::default(), cache, index, fenced: watch::Sender::new(None) }
+    pub fn new(cache: LogCache, index: ObjectIndex, producer_memory: ProducerMemory) -> Self {
+        Self { open: RwLock::default(), cache, index, producer_memory, fenced: watch::Sender::new(None) }
+    }
+
+    /// What the producer states of all logs take.
+    pub fn producer_memory(&self) -> &ProducerMemory {
+        &self.producer_memory
     }
 
     /// Adds opened logs.

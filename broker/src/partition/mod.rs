@@ -1,9 +1,12 @@
 //! Partitions: the state of each log that this broker owns, and what is done to it.
 
+mod ages;
 mod idempotence;
 mod log;
 mod logs;
+mod producer_memory;
 
 pub use idempotence::{SequenceError, Sequencing, judge};
 pub use log::{AppendError, Appended, Closed, Log, LogView};
 pub use logs::Logs;
+pub use producer_memory::{ProducerMemory, ProducerMemoryPart};

@@ -5,6 +5,7 @@ use super::{
     catalogue::new_topic,
     versions::furnished,
 };
+use thalweg_broker::net::Reply;
 use thalweg_protocol::messages::*;
 
 async fn change(
@@ -166,4 +167,31 @@ async fn requests_of_very_many_parts_are_answered() {
         one.with_configuration_keys(Some(vec![text("retention.ms")])).with_resource_name(text(world.there));
     let request = DescribeConfigsRequest::default().with_resources(vec![one; parts]);
     assert_eq!(answer!(bed.ask(4, request), DescribeConfigs).results.len(), parts);
+}
+
+#[tokio::test]
+async fn a_large_response_is_charged_until_it_is_written() {
+    let (bed, _) = furnished().await;
+    bed.create("wide", 1000, &[]).await;
+    let responses = &bed.broker.budgets.responses;
+    let header = RequestHeader {
+        api_key: ApiKey::Metadata,
+        api_version: 12,
+        correlation_id: 1,
+        client_id: "test".into(),
+    };
+    let ask = || bed.reply(&header, MetadataRequest::default().with_topics(None).into());
+    let Reply::Send(first) = ask().await else { panic!("an answer") };
+    assert!(first.len() > 20_000, "{} bytes", first.len());
+    assert_eq!(responses.used(), first.len());
+
+    // The next is not even made before there is room for it.
+    let rest = responses.charge(responses.capacity() - responses.used()).await;
+    let mut second = Box::pin(ask());
+    assert!(futures::poll!(&mut second).is_pending());
+    assert_eq!(responses.waiting(), 1);
+    drop(first);
+    let Reply::Send(second) = second.await else { panic!("an answer") };
+    drop((second, rest));
+    assert_eq!(responses.used(), 0);
 }

@@ -54,11 +54,6 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// A broker with nothing in it and the default settings.
-    pub async fn new() -> Self {
-        Self::with(&[]).await
-    }
-
     /// A broker with nothing in it and these settings.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let durable = Durable { objects: Arc::new(InMemory::new()), metadata: MemoryKv::exclusive() };
@@ -112,8 +107,7 @@ impl Bed {
             correlation_id: 42,
             client_id: "test".into(),
         };
-        let frame = client::encode_request(&header, request).expect("the request fits its version");
-        match self.serve(api, frame.slice(4..)).await {
+        match self.reply(&header, request).await {
             Reply::Send(mut rope) => {
                 let mut bytes = rope.copy_to_bytes(rope.remaining());
                 assert_eq!(bytes.get_i32() as usize, bytes.len());
@@ -125,6 +119,12 @@ impl Bed {
             Reply::Nothing => None,
             Reply::Close(reason) => panic!("{api:?} {version}: the connection was closed: {reason}"),
         }
+    }
+
+    /// Sends a request; the reply as the connection gets it.
+    pub async fn reply(&self, header: &RequestHeader, request: Request) -> Reply {
+        let frame = client::encode_request(header, request).expect("the request fits its version");
+        self.serve(header.api_key, frame.slice(4..)).await
     }
 
     /// Hands a frame, without its length, to the broker.

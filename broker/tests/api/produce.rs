@@ -3,13 +3,16 @@
 use super::{
     bed::{Bed, answer},
     catalogue::{World, batch, fetch_request, produce_request},
-    versions::furnished,
+    versions::{furnished, furnished_with},
 };
 use bytes::Bytes;
-use thalweg_protocol::messages::*;
-use thalweg_segment::testing::BatchBuilder;
+use std::time::Duration;
+use thalweg_broker::producer_expiry;
+use thalweg_protocol::{Compression, compress, messages::*};
+use thalweg_segment::{Batch, split_batches, testing::BatchBuilder};
 
 const LATEST: i16 = 13;
+const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 
 async fn produce(bed: &Bed, world: &World, records: Bytes) -> produce_response::PartitionProduceResponse {
     let request = produce_request(LATEST, world, 0, Some(records));
@@ -44,6 +47,89 @@ async fn a_repeated_batch_is_known_after_a_restart_and_epochs_tell_where_the_lif
         let end = end_of_epoch(&bed, &world, asked).await;
         assert_eq!((end.leader_epoch, end.end_offset), expected, "epoch {asked}");
     }
+}
+
+#[tokio::test]
+async fn a_producer_of_old_records_is_known_for_as_long_as_any_other() {
+    let (mut bed, world) = furnished().await;
+    // Its records are years old.
+    let old = batch().producer(7, 0, 0).timestamp(1_000_000_000_000).bytes();
+    produce(&bed, &world, old.clone()).await;
+    for sequence in 0..3 {
+        bed.broker.wal.flush().await.expect("memory takes it");
+        producer_expiry::expire_now(&bed.broker);
+        produce(&bed, &world, batch().producer(8, 0, 2 * sequence).bytes()).await;
+    }
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restarted().await;
+        }
+        let again = produce(&bed, &world, old.clone()).await;
+        assert_eq!((again.error_code, again.base_offset), (0, 0), "restarted: {restarted}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_was_silent_for_long_enough_is_forgotten_and_may_begin_anywhere() {
+    let (mut bed, world) = furnished_with(&[("producer.id.expiration.ms", "60000")]).await;
+    produce(&bed, &world, batch().producer(7, 0, 0).bytes()).await;
+    producer_expiry::expire_now(&bed.broker);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    produce(&bed, &world, batch().producer(8, 0, 0).bytes()).await;
+    bed.broker.wal.flush().await.expect("memory takes it");
+    producer_expiry::expire_now(&bed.broker);
+    // State blocks leave it out from the next flush on.
+    produce(&bed, &world, batch().producer(8, 0, 2).bytes()).await;
+    bed.broker.wal.flush().await.expect("memory takes it");
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restarted().await;
+        }
+        let later =
+            produce(&bed, &world, batch().producer(7, 0, 41 + 2 * i32::from(restarted)).bytes()).await;
+        assert_eq!(later.error_code, 0, "restarted: {restarted}");
+        let known = produce(&bed, &world, batch().producer(8, 0, 99).bytes()).await;
+        assert_eq!(known.error_code, OUT_OF_ORDER_SEQUENCE_NUMBER, "restarted: {restarted}");
+    }
+}
+
+/// Each of the producers writes one batch.
+async fn write_of_each(bed: &Bed, world: &World, producers: std::ops::Range<i64>) {
+    for producer in producers {
+        let written = batch().producer(producer, 0, 0).timestamp(bed.broker.runtime.now_ms());
+        let written = produce(bed, world, written.bytes()).await;
+        assert_eq!(written.error_code, 0, "producer {producer}");
+    }
+}
+
+#[tokio::test]
+async fn producers_that_memory_has_no_room_for_are_refused_rather_than_appended_twice() {
+    let (bed, world) = furnished_with(&[("memory.bytes", "67108864")]).await;
+    let memory = bed.broker.logs.producer_memory().clone();
+    let mut producers = 1..1;
+    while memory.excess() == 0 {
+        write_of_each(&bed, &world, producers.end..producers.end + 100).await;
+        producers.end += 100;
+    }
+    assert!(producers.end > 5000, "{producers:?} take {} bytes", memory.used());
+    bed.broker.wal.flush().await.expect("memory takes it");
+    assert!(producer_expiry::relieve(&bed.broker));
+    assert_eq!(memory.excess(), 0);
+    write_of_each(&bed, &world, producers.end..producers.end + 1).await;
+    bed.broker.wal.flush().await.expect("memory takes it");
+
+    let mut bed = bed;
+    for restarted in [false, true] {
+        if restarted {
+            bed = bed.restarted().await;
+        }
+        let first = produce(&bed, &world, batch().producer(1, 0, 0).bytes()).await;
+        assert_eq!(first.error_code, OUT_OF_ORDER_SEQUENCE_NUMBER, "restarted: {restarted}");
+        let last = producers.end - 1;
+        let again = produce(&bed, &world, batch().producer(last, 0, 0).bytes()).await;
+        assert_eq!((again.error_code, again.base_offset), (0, 2 * (last - 1)), "restarted: {restarted}");
+    }
+    write_of_each(&bed, &world, producers.end + 1..producers.end + 2).await;
 }
 
 async fn end_of_epoch(
@@ -107,6 +193,57 @@ async fn records_that_are_refused_are_named_with_their_reasons() {
     let compacted = World { there: "compacted", id, ..world };
     let refused = produce(&bed, &compacted, BatchBuilder::new().records(2, 1).bytes()).await;
     assert_eq!((refused.error_code, refused.record_errors.len()), (87, 2));
+}
+
+/// The batch with its records compressed.
+fn compressed(plain: BatchBuilder, codec: Compression) -> Bytes {
+    let plain = plain.attributes(codec.bits()).build();
+    let records = compress(codec, None, plain.records()).expect("compresses");
+    let batch = Batch::assemble(*plain.head(), records);
+    [&batch.head()[..], batch.records()].concat().into()
+}
+
+#[tokio::test]
+async fn decompression_waits_for_memory_and_what_takes_too_much_of_it_is_refused() {
+    const MESSAGE_TOO_LARGE: i16 = 10;
+    let (bed, world) = furnished_with(&[("memory.bytes", "67108864")]).await;
+    let id = bed.create("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    let compacted = World { there: "compacted", id, ..world };
+    let unpacking = &bed.broker.budgets.unpacking;
+    let all = unpacking.charge(usize::MAX).await;
+    let mut produced = Box::pin(produce(&bed, &compacted, compressed(batch(), Compression::Zstd)));
+    assert!(futures::poll!(&mut produced).is_pending());
+    assert_eq!(unpacking.waiting(), 1);
+    drop(all);
+    assert_eq!(produced.await.error_code, 0);
+    assert_eq!(unpacking.used(), 0);
+
+    // Blocks that each unpack to 128 KiB, in a window of 128 MiB.
+    let bomb = zstd::stream::encode_all(&vec![0; 100 << 20][..], 22).expect("compresses");
+    let bomb = Batch::assemble(*batch().attributes(Compression::Zstd.bits()).build().head(), bomb.into());
+    let bomb = [&bomb.head()[..], bomb.records()].concat().into();
+    assert_eq!(produce(&bed, &compacted, bomb).await.error_code, MESSAGE_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_topic_with_a_codec_of_its_own_stores_what_it_takes_in_any_other() {
+    const MESSAGE_TOO_LARGE: i16 = 10;
+    let (bed, world) = furnished().await;
+    let settings = [("compression.type", "uncompressed"), ("max.message.bytes", "100000")];
+    let id = bed.create("plain", 1, &settings).await;
+    let plain = World { there: "plain", id, ..world };
+    let records = || BatchBuilder::new().records(3, 1000);
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        assert_eq!(produce(&bed, &plain, compressed(records(), codec)).await.error_code, 0, "{codec:?}");
+        let large = compressed(BatchBuilder::new().records(3, 50_000), codec);
+        assert_eq!(produce(&bed, &plain, large).await.error_code, MESSAGE_TOO_LARGE, "{codec:?}");
+    }
+    let fetched = answer!(bed.ask(18, fetch_request(18, &plain, 0, 0)), Fetch);
+    let stored = fetched.topics[0].partitions[0].records.concat();
+    let expected = records().build();
+    let batches = split_batches(stored.into()).expect("batches");
+    assert_eq!(batches.len(), 4);
+    assert!(batches.iter().all(|batch| batch.attributes() & 7 == 0 && batch.records() == expected.records()));
 }
 
 #[tokio::test]

@@ -8,7 +8,12 @@ use thalweg_protocol::ApiKey;
 
 /// A broker with the topics that the catalogue is about.
 pub async fn furnished() -> (Bed, World) {
-    let bed = Bed::new().await;
+    furnished_with(&[]).await
+}
+
+/// The same with these settings.
+pub async fn furnished_with(settings: &[(&str, &str)]) -> (Bed, World) {
+    let bed = Bed::with(settings).await;
     let id = bed.create("there", 2, &[]).await;
     bed.create("empty", 1, &[]).await;
     bed.create("col.lide", 1, &[]).await;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::KeyValueStore;
 use thalweg_runtime::Runtime;
-use thalweg_segment::{Batch, BrokerId, Incarnation, LeaderEpoch, LogId, Offset, ProducerId, ProducerState};
+use thalweg_segment::{Batch, BrokerId, Incarnation, LeaderEpoch, LogId, Offset, Producers};
 use thalweg_wal::WalConfig;
 
 /// Why a broker did not do what it was asked.
@@ -89,4 +89,4 @@ pub struct Means {
 }
 
 /// What brokers know of producers, durable or not.
-pub type LiveStates = Arc<Mutex<BTreeMap<LogId, BTreeMap<ProducerId, ProducerState>>>>;
+pub type LiveStates = Arc<Mutex<BTreeMap<LogId, Producers>>>;

@@ -242,6 +242,5 @@ fn draw_config(world: &World) -> WalConfig {
         flush_bytes: pick(&[500, 3000, 100_000]) as usize,
         flush_interval: world.millis(500, 20_000),
         flush_log_bytes: pick(&[400, 1500, 100_000]) as usize,
-        producer_expiration: None,
     }
 }

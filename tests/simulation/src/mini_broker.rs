@@ -80,7 +80,7 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     if means.mutation == Some(Mutation::StateFromLive) {
         let live = means.live_states.lock();
         for (log, state) in &mut states {
-            state.producers.extend(live.get(log).cloned().unwrap_or_default());
+            state.producers = live.get(log).cloned().unwrap_or_default();
         }
     }
     let table = Arc::new(Table {
@@ -153,6 +153,10 @@ struct Owned {
 
 #[async_trait]
 impl Logs for Owned {
+    async fn may_have_written(&self) -> Result<bool, IndexError> {
+        Ok(self.metadata.owner().await?.is_some_and(|owner| owner.incarnation == self.dead))
+    }
+
     async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
         let Some(owner) = self.metadata.owner().await?.filter(|owner| owner.incarnation == self.dead) else {
             return Ok(BTreeMap::new());
@@ -179,7 +183,7 @@ impl Partition {
         if !entry.producer_id.is_some() {
             return Ok(None);
         }
-        let producer = self.live.producers.get(&entry.producer_id);
+        let producer = self.live.producers.get(entry.producer_id);
         let sent = producer.map(|producer| &producer.batches);
         let sequences = (entry.base_sequence, entry.last_sequence());
         let mut remembered = sent.into_iter().flatten();
@@ -353,7 +357,9 @@ pub(crate) fn of_metadata(error: MetadataError) -> StartError {
         MetadataErrorKind::Retry | MetadataErrorKind::Conflict | MetadataErrorKind::Fenced => {
             StartError::Again(error.to_string())
         }
-        MetadataErrorKind::NotFound | MetadataErrorKind::Corrupt => StartError::Broken(error.to_string()),
+        MetadataErrorKind::NotFound | MetadataErrorKind::Corrupt | MetadataErrorKind::Closed => {
+            StartError::Broken(error.to_string())
+        }
     }
 }
 

@@ -80,13 +80,13 @@ fn a_state_block_goes_on_from_the_state_at_the_previous_flush() {
     });
     let before = plan(&first, &empty_bases(1..=1), SIZES);
     let state = before[0].parts[0].state.clone();
-    assert_eq!(state.producers[&ProducerId(7)].transaction_start, Some(Offset(0)));
+    assert_eq!(state.producers[ProducerId(7)].transaction_start, Some(Offset(0)));
     assert!(before[0].parts[0].aborted.is_empty());
 
     let after = plan(&second, &BTreeMap::from([(LogId(1), state)]), SIZES);
     let part = &after[0].parts[0];
     assert_eq!(part.state.leader_epochs, [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(1), Offset(2))]);
-    assert_eq!(part.state.producers[&ProducerId(7)].transaction_start, None);
+    assert_eq!(part.state.producers[ProducerId(7)].transaction_start, None);
     let aborted: Vec<_> =
         part.aborted.iter().map(|aborted| (aborted.first_offset, aborted.last_offset)).collect();
     assert_eq!(aborted, [(Offset(0), Offset(2))]);

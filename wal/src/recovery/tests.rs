@@ -58,6 +58,10 @@ struct Owned(Offset);
 
 #[async_trait]
 impl Logs for Owned {
+    async fn may_have_written(&self) -> Result<bool, IndexError> {
+        Ok(true)
+    }
+
     async fn owned(&self, logs: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
         let owned = OwnedLog { committed_end: self.0, leader_epoch: EPOCH };
         Ok(logs.iter().filter(|log| **log == LOG).map(|log| (*log, owned)).collect())
@@ -146,4 +150,31 @@ async fn a_straddling_batch_halts_the_recovery() {
     brokers.write(0, &[(LOG, batch(0, 4))]).await;
     let error = brokers.take_over(2).await.expect_err("offset 2 lies within the batch");
     assert!(matches!(error, RecoveryError::Contradictory { .. }), "{error}");
+}
+
+/// The dead broker never became the owner of anything.
+struct NothingOwned;
+
+#[async_trait]
+impl Logs for NothingOwned {
+    async fn may_have_written(&self) -> Result<bool, IndexError> {
+        Ok(false)
+    }
+
+    async fn owned(&self, _: &BTreeSet<LogId>) -> Result<BTreeMap<LogId, OwnedLog>, IndexError> {
+        panic!("there is nothing to ask about")
+    }
+}
+
+#[tokio::test]
+async fn an_incarnation_that_never_owned_a_log_is_taken_over_without_a_fence() {
+    let brokers = Brokers::new().await;
+    let Brokers { runtime, store, metadata, dead, recoverer } = &brokers;
+    let recovered =
+        take_over(runtime, store, metadata, *dead, recoverer, &NothingOwned).await.expect("it is taken over");
+    assert!(recovered.manifest.is_none() && recovered.fences == 0);
+    let left = store.list(&wal_prefix(*dead), None, Purpose::Recovery).await.expect("memory can be listed");
+    assert!(left.is_empty(), "{left:?}");
+    let unrecovered = metadata.unrecovered().await.expect("memory can be read");
+    assert!(unrecovered.iter().all(|record| record.incarnation != *dead));
 }

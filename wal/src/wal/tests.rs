@@ -49,10 +49,14 @@ impl Observer for Recorder {
 struct Flaky {
     inner: Arc<dyn KeyValueStore>,
     down: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Flaky {
     fn check(&self) -> Result<(), KvError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(KvError::Closed { reason: "by a test".into() });
+        }
         let down = self.down.load(Ordering::Relaxed);
         if down { Err(KvError::Unavailable { reason: "down".into() }) } else { Ok(()) }
     }
@@ -88,12 +92,13 @@ struct Bench {
     metadata: Metadata,
     record: IncarnationRecord,
     told: Arc<Recorder>,
+    runtime: Runtime,
 }
 
 impl Bench {
     async fn start(config: WalConfig, script: impl IntoIterator<Item = Fate>) -> Self {
         let (runtime, store) = (test_runtime(), ScriptedStore::new(script));
-        let kv = Arc::new(Flaky { inner: MemoryKv::new().open(), down: false.into() });
+        let kv = Arc::new(Flaky { inner: MemoryKv::new().open(), down: false.into(), closed: false.into() });
         let metadata = Metadata::new(kv.clone(), runtime.clone());
         let record = metadata.register(BrokerId(1), 16).await.unwrap();
         let told = Arc::new(Recorder::default());
@@ -107,7 +112,7 @@ impl Bench {
             &mut Default::default(),
         );
         (1..=8).for_each(|log| wal.open_log(LogId(log), LogState::default()));
-        Self { wal, store, kv, metadata, record, told }
+        Self { wal, store, kv, metadata, record, told, runtime }
     }
 
     fn append(&self, log: u64, offset: i64) {
@@ -249,6 +254,59 @@ async fn a_flush_writes_segments_commits_them_and_trims_the_wal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_trimmed_is_deleted_in_the_end_however_long_the_store_refuses() {
+    let bench = Bench::start(WalConfig::default(), []).await;
+    bench.store.keeps_all.store(true, Ordering::Relaxed);
+    for offset in 0..3 {
+        bench.append(1, offset);
+        bench.wal.flush().await.unwrap();
+        sleep(100 * SECOND).await;
+    }
+    assert_eq!(bench.wal_objects().await, 3);
+    bench.store.keeps_all.store(false, Ordering::Relaxed);
+    sleep(200 * SECOND).await;
+    assert_eq!(bench.wal_objects().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_one_of_its_tasks_and_a_closed_metadata_store_are_told_to_the_process() {
+    struct Panics;
+    impl Observer for Panics {
+        fn durable(&self, _: &[(LogId, Offset)]) {
+            panic!("of the observer");
+        }
+        fn flushed(&self, _: &Commit, _: Option<Arc<Index>>, _: &[(LogId, Offset)]) {}
+        fn fenced(&self, _: &str) {}
+    }
+    let bench = Bench::start(WalConfig::default(), []).await;
+    let runtime = test_runtime();
+    let (store, metadata) = (bench.store.store(&runtime), bench.metadata.clone());
+    let record = metadata.register(BrokerId(2), 16).await.unwrap();
+    let config = WalConfig::default();
+    let wal = Wal::start(
+        runtime.clone(),
+        store,
+        metadata,
+        record,
+        config,
+        Arc::new(Panics),
+        &mut Default::default(),
+    );
+    wal.open_log(LogId(1), LogState::default());
+    wal.append(LogId(1), BatchBuilder::new().records(1, 100).build());
+    let mut failed = runtime.failed();
+    let why = failed.wait_for(Option::is_some).await.unwrap().clone();
+    assert_eq!(why.as_deref(), Some("the driver of the write-ahead log panicked: of the observer"));
+
+    bench.kv.closed.store(true, Ordering::Relaxed);
+    bench.append(1, 0);
+    let Err(WalError::Failed { why }) = bench.wal.flush().await else { panic!("it can't be flushed") };
+    assert_eq!(why, "the metadata store is closed: by a test");
+    assert_eq!(*bench.runtime.failed().borrow(), Some(why));
+    assert!(bench.fencings().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flush_begins_at_its_size_at_its_age_or_when_asked_for() {
     let config = WalConfig { flush_bytes: 10_000, ..WalConfig::default() };
     let bench = Bench::start(config, []).await;
@@ -330,7 +388,7 @@ async fn a_fence_stops_everything_and_is_told_once() {
     bench.store.inner.put(&path, fence.payload).await.unwrap();
 
     bench.append(1, 1);
-    let WalError::Fenced { why } = bench.wal.flush().await.unwrap_err();
+    let WalError::Fenced { why } = bench.wal.flush().await.unwrap_err() else { panic!("it is fenced") };
     assert_eq!(why, "at WAL sequence 1 stands a Fence object of 2@99");
     bench.append(1, 2);
     sleep(100 * SECOND).await;

@@ -13,6 +13,9 @@ use thalweg_end_to_end::{
 const REQUESTS: u64 = 50;
 /// Partitions in a request.
 const WIDTHS: [i32; 4] = [1, 10, 100, 1000];
+/// What opening the metadata store leaves to do in the background (the first looks for compaction work and garbage) is done by
+/// then.
+const OPENING: Duration = Duration::from_secs(10);
 /// How long an idle broker is watched.
 const IDLE: Duration = Duration::from_secs(20 * 60);
 /// After this long without requests, everything that produces leave to do (a flush a minute) is done.
@@ -25,6 +28,7 @@ pub fn check(report: &mut Report) -> Result<()> {
     // The budget would only make the requests wait; what they cost is the same.
     let broker = Options::on_s3(proxy.address(), "put-count")?.set("wal.put.rate", 1000).start()?;
     let runtime = runtime()?;
+    std::thread::sleep(OPENING);
     for width in WIDTHS {
         let topic = format!("width-{width}");
         runtime.block_on(kafka::create_topic(broker.address(), &topic, width))?;
