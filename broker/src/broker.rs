@@ -2,6 +2,7 @@
 
 use crate::{
     api::ResponseMemory,
+    coordinator::GroupCoordinator,
     fetch_sessions::FetchSessions,
     partition::{Closed, Logs, ProducerMemory},
     producer_ids::ProducerIds,
@@ -66,6 +67,8 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// Incremental fetch sessions.
     pub sessions: FetchSessions,
+    /// Groups.
+    pub groups: GroupCoordinator,
     /// Bounds on memory, by class.
     pub budgets: Budgets,
     /// Charges responses.
@@ -169,7 +172,15 @@ impl Broker {
             return Err(MetadataError::Fenced { incarnation, found }.into());
         }
         let dynamic = Arc::new(settings.dynamic.clone());
-        Ok(Arc::new(Self {
+        let groups = GroupCoordinator::new(
+            runtime.clone(),
+            wal.clone(),
+            cache.clone(),
+            budgets.produce.clone(),
+            settings.groups.clone(),
+            settings.memory.groups,
+        );
+        let broker = Arc::new(Self {
             producer_ids: ProducerIds::new(metadata.clone()),
             sessions: FetchSessions::new(dynamic.fetch_sessions),
             dynamic: RwLock::new(dynamic),
@@ -182,9 +193,12 @@ impl Broker {
             wal,
             cache,
             reader,
+            groups,
             responses: ResponseMemory::new(budgets.responses.clone()),
             budgets,
-        }))
+        });
+        broker.load_groups();
+        Ok(broker)
     }
 
     /// The settings that can change, as they are now.

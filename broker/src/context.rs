@@ -63,6 +63,8 @@ pub enum Resource<'a> {
     Cluster,
     /// One topic.
     Topic(&'a str),
+    /// One group.
+    Group(&'a str),
 }
 
 /// Decides who may do what.

@@ -8,6 +8,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod coordinator;
 pub mod dynamic;
 pub mod fetch_sessions;
 pub mod http;

@@ -1,5 +1,6 @@
 //! The settings that the broker works by, parsed. Where they come from and what they are called stands in `config`.
 
+use crate::coordinator::groups::GroupSettings;
 use std::time::Duration;
 use thalweg_segment::BrokerId;
 use thalweg_wal::WalConfig;
@@ -30,6 +31,8 @@ pub struct BrokerSettings {
     pub memory: MemorySettings,
     /// Settings that can change while the broker runs, as they are at start.
     pub dynamic: DynamicSettings,
+    /// Groups.
+    pub groups: GroupSettings,
 }
 
 /// Bytes of each class of memory; together nine tenths of `memory.bytes`.
@@ -49,6 +52,8 @@ pub struct MemorySettings {
     pub receiving: usize,
     /// Responses that clients have not taken yet.
     pub responses: usize,
+    /// The state of groups: members, committed offsets.
+    pub groups: usize,
     /// What is known of idempotent producers.
     pub producer_states: usize,
     /// The decompression of batches.
@@ -61,15 +66,16 @@ impl MemorySettings {
     pub fn divide(total: usize) -> Self {
         let percent = |share: usize| total / 100 * share;
         Self {
-            produce: percent(57),
-            log_cache: percent(28),
-            block_cache: percent(8),
+            produce: percent(52),
+            log_cache: percent(26),
+            block_cache: percent(7),
             block_reads: percent(5),
             requests: percent(5),
             receiving: percent(1),
-            responses: percent(8),
+            responses: percent(7),
             producer_states: percent(4),
             unpacking: percent(2),
+            groups: percent(7),
         }
     }
 }

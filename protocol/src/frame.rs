@@ -4,6 +4,7 @@
 //! its length, those that write give it with its length.
 
 use crate::apis::{ApiKey, for_each_api};
+use crate::codec::Message;
 use crate::errors::{DecodeError, EncodeError};
 use crate::messages;
 use crate::rope::Rope;
@@ -173,6 +174,23 @@ impl Body for messages::FetchResponse {
         <kafka_protocol::messages::FetchResponse as Body>::decode(bytes, version).map(Self::from)
     }
 }
+
+macro_rules! generated_bodies {
+    ($($name:ident,)*) => {$(
+        impl Body for messages::$name {
+            fn encode(self, out: &mut Rope) -> Result<(), String> {
+                let version = out.version();
+                Message::encode(&self, out.tail(), version).map_err(|error| error.to_string())
+            }
+
+            fn decode(bytes: &mut Bytes, version: i16) -> Result<Self, String> {
+                Message::decode(bytes, version).map_err(|error| error.to_string())
+            }
+        }
+    )*};
+}
+
+generated_bodies! { OffsetCommitRequest, OffsetFetchRequest, }
 
 macro_rules! bodies {
     ($(#[$doc:meta])* $bodies:ident { $($name:ident($body:ident),)* }) => {

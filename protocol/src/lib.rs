@@ -30,8 +30,15 @@ mod apis;
 mod errors;
 mod frame;
 
+mod codec;
 mod fetch_response;
 mod generated;
+#[expect(
+    clippy::derivable_impls,
+    clippy::field_reassign_with_default,
+    reason = "the generator writes one form for all messages"
+)]
+mod generated_messages;
 mod rope;
 mod schema;
 
@@ -40,6 +47,8 @@ mod hostile_tests;
 
 pub mod client;
 mod compression;
+mod consumer_protocol;
+pub mod coordinator_records;
 mod packing;
 mod record_heads;
 mod records;
@@ -58,12 +67,17 @@ pub mod messages {
         NodeEndpoint,
     };
     pub use crate::frame::RequestHeader;
+    pub use crate::generated_messages::{
+        OffsetCommitRequest, OffsetFetchRequest, offset_commit_request, offset_fetch_request,
+    };
     pub use kafka_protocol::messages::*;
     pub use kafka_protocol::protocol::StrBytes;
 }
 
 pub use apis::{ApiKey, FEATURES, Feature, api_versions_response};
+pub use codec::{Malformed, TooLong};
 pub use compression::{Compression, CompressionError, compress, decompress};
+pub use consumer_protocol::{CONSUMER_PROTOCOL, subscribed_topics};
 pub use errors::{DecodeError, EncodeError, ErrorCode};
 pub use frame::{
     MAX_SMALL_FRAME, Request, RequestHeader, Response, decode_body, decode_header, decode_request,

@@ -10,6 +10,8 @@ use crate::generated::REQUESTS;
 
 /// Last version of a field that is still there.
 pub(crate) const MAX: i16 = i16::MAX;
+/// Longest string, in bytes. Compact lengths could say more, but Kafka reads no more in any version.
+const LONGEST_STRING: usize = i16::MAX as usize;
 /// Memory of the first unknown tagged field of a structure (a node of a `BTreeMap<i32, Bytes>`), and of each further one.
 const FIRST_UNKNOWN_TAG: usize = 448;
 const NEXT_UNKNOWN_TAG: usize = 112;
@@ -178,6 +180,9 @@ impl Walk<'_> {
             Kind::Str | Kind::Blob => {
                 let short = matches!(kind, Kind::Str);
                 let length = self.length(short, nullable)?.unwrap_or(0);
+                if short && length > LONGEST_STRING {
+                    return Err(self.malformed());
+                }
                 self.take(length).map(drop)
             }
             Kind::Array(element, size) => {

@@ -1,6 +1,9 @@
 //! `cargo xtask gen`: turns the facts in Kafka's message schemas (`common/message/*.json`: keys, names, types, version
-//! ranges) into the tables of `protocol/src/generated.rs`. They give the broker's version ranges, and the walk that
-//! bounds a request before it is decoded.
+//! ranges) into code of `protocol`. `generated.rs` has the tables that give the broker's version ranges, and the walk that
+//! bounds a request before it is decoded; `generated_messages.rs` has the messages that `kafka-protocol` lacks or is
+//! behind in, and the records of coordinators.
+
+mod messages;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -8,50 +11,81 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use thalweg_end_to_end::tools::{KAFKA_VERSION, KafkaJars};
 
 /// Where to read from and write to.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The folder `common/message` of Kafka's client library (its jar holds it).
+    /// A folder with the schemas, in place of those in Kafka's jars, which are fetched the first time.
     #[arg(long)]
-    messages: PathBuf,
-    /// The Kafka version that the schemas are of, for the head of the file.
-    #[arg(long, default_value = "4.3.1")]
-    kafka: String,
-    /// The file to write.
-    #[arg(long, default_value = "protocol/src/generated.rs")]
+    messages: Option<PathBuf>,
+    /// The folder to write to.
+    #[arg(long, default_value = "protocol/src")]
     out: PathBuf,
-    /// Only compare with the file that is there.
+    /// Only compare with the files that are there.
     #[arg(long)]
     check: bool,
 }
 
-/// Generates the tables, or with `--check` fails if they are not what the schemas say.
+/// The jars of Kafka that hold schemas.
+const JARS: [&str; 3] = ["kafka-clients", "kafka-group-coordinator", "kafka-transaction-coordinator"];
+
+/// Generates the code, or with `--check` fails if it is not what the schemas say.
 pub fn run(args: Args) -> Result<()> {
-    let code = rustfmt(&tables(&read_schemas(&args.messages)?, &args.kafka)?)?;
-    if args.check {
-        let there = std::fs::read_to_string(&args.out)?;
-        ensure!(there == code, "{} is not what the schemas say: run `cargo xtask gen`", args.out.display());
-        return Ok(());
-    }
-    std::fs::write(&args.out, code).with_context(|| format!("writing {}", args.out.display()))
+    let extracted = tempfile::tempdir()?;
+    let folder = match args.messages {
+        Some(folder) => folder,
+        None => extract(extracted.path())?,
+    };
+    let schemas = read_schemas(&folder)?;
+    put(&args.out.join("generated.rs"), &tables(&requests(&schemas)?)?, args.check)?;
+    put(&args.out.join("generated_messages.rs"), &messages::code(&schemas)?, args.check)
 }
 
-/// The schemas of all requests that a broker serves to clients or other brokers, by API key.
-fn read_schemas(folder: &Path) -> Result<BTreeMap<i64, Value>> {
+fn put(path: &Path, code: &str, check: bool) -> Result<()> {
+    let code = rustfmt(code)?;
+    if check {
+        let there = std::fs::read_to_string(path)?;
+        ensure!(there == code, "{} is not what the schemas say: run `cargo xtask gen`", path.display());
+        return Ok(());
+    }
+    std::fs::write(path, code).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Takes the schemas out of Kafka's jars.
+fn extract(into: &Path) -> Result<PathBuf> {
+    let jars = KafkaJars::fetch()?;
+    for artifact in JARS {
+        let mut unpack = Command::new("jar");
+        unpack.current_dir(into).arg("xf").arg(jars.jar(artifact)).arg("common/message");
+        let status = unpack.status().context("running jar, a tool of Java's development kit")?;
+        ensure!(status.success(), "could not take the schemas out of {artifact}");
+    }
+    Ok(into.join("common/message"))
+}
+
+/// Every schema there is, by name.
+type Schemas = BTreeMap<String, Value>;
+
+fn read_schemas(folder: &Path) -> Result<Schemas> {
     let mut schemas = BTreeMap::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
-        if !path.to_string_lossy().ends_with("Request.json") {
+        if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
         let text = without_comments(&std::fs::read_to_string(&path)?);
         let schema: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-        if is_served_by_brokers(&schema) {
-            schemas.insert(schema["apiKey"].as_i64().context("apiKey")?, schema);
-        }
+        schemas.insert(schema["name"].as_str().context("name")?.to_owned(), schema);
     }
     Ok(schemas)
+}
+
+/// The requests that a broker serves to clients or other brokers, by API key.
+fn requests(schemas: &Schemas) -> Result<BTreeMap<i64, &Value>> {
+    let served =
+        schemas.values().filter(|schema| schema["type"] == "request" && is_served_by_brokers(schema));
+    served.map(|schema| Ok((schema["apiKey"].as_i64().context("apiKey")?, schema))).collect()
 }
 
 fn is_served_by_brokers(schema: &Value) -> bool {
@@ -65,10 +99,17 @@ fn without_comments(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-fn tables(schemas: &BTreeMap<i64, Value>, kafka: &str) -> Result<String> {
-    let mut out = format!(
-        "// @generated by `cargo xtask gen` from the message schemas of Apache Kafka {kafka}. Do not edit.\n\n\
-         //! Facts about the requests of Kafka {kafka}: keys, versions, and the types of their fields in order.\n\n\
+/// The first line of a generated file.
+fn head() -> String {
+    format!(
+        "// @generated by `cargo xtask gen` from the message schemas of Apache Kafka {KAFKA_VERSION}. Do not edit.\n\n"
+    )
+}
+
+fn tables(schemas: &BTreeMap<i64, &Value>) -> Result<String> {
+    let mut out = head();
+    out += &format!(
+        "//! Facts about the requests of Kafka {KAFKA_VERSION}: keys, versions, and the types of their fields in order.\n\n\
          use crate::schema::Kind::{{Array, Blob, Fixed, Str, Struct}};\n\
          use crate::schema::{{MAX, Schema, field}};\n\n\
          pub(crate) static REQUESTS: &[Schema] = &[\n"

@@ -27,7 +27,20 @@ const OF_THE_CLUSTER: [Operation; 7] = [
     Operation::IdempotentWrite,
 ];
 
+const OF_GROUPS: [Operation; 5] = [
+    Operation::Read,
+    Operation::Delete,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+];
+
 impl Handlers {
+    /// What the caller may do to a group.
+    pub(super) fn group_operations(&self, context: &RequestContext, asked: bool, id: &str) -> i32 {
+        self.operations(context, asked, &OF_GROUPS, Resource::Group(id))
+    }
+
     /// What the caller may do to a topic.
     pub(super) fn topic_operations(&self, context: &RequestContext, asked: bool, name: &str) -> i32 {
         self.operations(context, asked, &OF_TOPICS, Resource::Topic(name))

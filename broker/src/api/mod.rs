@@ -4,17 +4,28 @@ mod alter_configs;
 mod authorized_operations;
 mod batch_check;
 
+mod delete_groups;
 mod delete_records;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_topic_partitions;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod response_memory;
+mod sync_group;
 mod topic_admin;
 
 pub use response_memory::ResponseMemory;
@@ -69,6 +80,11 @@ impl<T: Into<Response>> From<T> for Answer {
 pub type Later = BoxFuture<'static, Answer>;
 
 impl Handlers {
+    /// Whether the caller may do `operation` to the group called `id`.
+    fn allows_group(&self, context: &RequestContext, operation: Operation, id: &str) -> bool {
+        self.authorizer.allows(context, operation, Resource::Group(id))
+    }
+
     /// Whether the caller may do `operation` to the topic called `name`.
     fn allows_topic(&self, context: &RequestContext, operation: Operation, name: &str) -> bool {
         self.authorizer.allows(context, operation, Resource::Topic(name))
@@ -89,11 +105,8 @@ impl Handlers {
                 let handlers = self.clone();
                 let header = header.clone();
                 let changes = changes_anything(&request);
-                let answer = Box::pin(async move {
-                    let answer = handlers.answer(&context, &header, request).await;
-                    drop(charge);
-                    answer
-                });
+                let answer =
+                    Box::pin(async move { handlers.answer(&context, &header, request, charge).await });
                 if changes { self.see_through(answer) } else { answer }
             }
         }
@@ -118,15 +131,55 @@ impl Handlers {
         })
     }
 
-    async fn answer(&self, context: &RequestContext, header: &RequestHeader, request: Request) -> Answer {
+    /// Executes a request. Those that may wait for long give `charge`, the memory of their request, back before.
+    async fn answer(
+        &self,
+        context: &RequestContext,
+        header: &RequestHeader,
+        request: Request,
+        charge: Charge,
+    ) -> Answer {
         let version = header.api_version;
         match request {
+            Request::JoinGroup(request) => self.join_group(context, version, request, charge).await.into(),
+            Request::SyncGroup(request) => self.sync_group(context, version, request, charge).await.into(),
+            Request::OffsetCommit(request) => {
+                self.offset_commit(context, version, request, charge).await.into()
+            }
+            request => {
+                let answer = self.answer_soon(context, header, request).await;
+                drop(charge);
+                answer
+            }
+        }
+    }
+
+    async fn answer_soon(
+        &self,
+        context: &RequestContext,
+        header: &RequestHeader,
+        request: Request,
+    ) -> Answer {
+        let version = header.api_version;
+        match request {
+            Request::JoinGroup(_) | Request::SyncGroup(_) | Request::OffsetCommit(_) => {
+                unreachable!("those that wait are executed by `answer`")
+            }
             Request::Produce(_) => unreachable!("Produce is taken in by `handle`"),
             Request::Fetch(request) => self.fetch(context, version, request).await,
             Request::Metadata(request) => self.metadata(context, version, request).await.into(),
             Request::ApiVersions(request) => self.api_versions(header, &request).into(),
             Request::InitProducerId(request) => self.init_producer_id(context, request).await.into(),
-            Request::FindCoordinator(request) => self.find_coordinator(version, request).into(),
+            Request::FindCoordinator(request) => {
+                self.find_coordinator(context, version, request).await.into()
+            }
+            Request::Heartbeat(request) => self.heartbeat(context, request).into(),
+            Request::LeaveGroup(request) => self.leave_group(context, version, request).await.into(),
+            Request::OffsetFetch(request) => self.offset_fetch(context, version, request).await.into(),
+            Request::OffsetDelete(request) => self.offset_delete(context, request).await.into(),
+            Request::DescribeGroups(request) => self.describe_groups(context, version, request).await.into(),
+            Request::ListGroups(request) => self.list_groups(context, request).await.into(),
+            Request::DeleteGroups(request) => self.delete_groups(context, request).await.into(),
             Request::CreateTopics(request) => self.create_topics(context, request).await.into(),
             Request::DeleteTopics(request) => self.delete_topics(context, request).await.into(),
             Request::CreatePartitions(request) => self.create_partitions(context, request).await.into(),
@@ -160,25 +213,6 @@ impl Handlers {
         }
         response
     }
-
-    /// Until there are coordinators, says so by an error that clients show instead of asking for ever.
-    fn find_coordinator(&self, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-        let code = ErrorCode::UnsupportedVersion.code();
-        let message =
-            Some(StrBytes::from_static_str("Consumer groups and transactions are not supported yet"));
-        let nobody = -1;
-        if version < 4 {
-            let response =
-                FindCoordinatorResponse::default().with_error_code(code).with_node_id(nobody.into());
-            return response.with_error_message(message).with_port(-1);
-        }
-        let coordinators = request.coordinator_keys.into_iter().map(|key| {
-            let coordinator = find_coordinator_response::Coordinator::default().with_key(key);
-            let coordinator = coordinator.with_node_id(nobody.into()).with_port(-1).with_error_code(code);
-            coordinator.with_error_message(message.clone())
-        });
-        FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
-    }
 }
 
 /// Whether a request may change what the metadata store holds, other than by drawing numbers.
@@ -188,6 +222,7 @@ fn changes_anything(request: &Request) -> bool {
         | Request::DeleteTopics(_)
         | Request::CreatePartitions(_)
         | Request::DeleteRecords(_)
+        | Request::FindCoordinator(_)
         | Request::AlterConfigs(_)
         | Request::IncrementalAlterConfigs(_) => true,
         Request::Metadata(request) => request.topics.is_some() && request.allow_auto_topic_creation,

@@ -225,7 +225,16 @@ impl Handlers {
             return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
         }
         topics.delete(&topic).await?;
+        self.forget_offsets(&topic);
         Ok(topic)
+    }
+
+    /// Whatever groups have committed for a topic that is no more is deleted, in the background.
+    fn forget_offsets(&self, topic: &Topic) {
+        for shard in self.broker.group_shards() {
+            // Nobody waits for it, and whoever owns the shard after this broker has the old records at worst.
+            let _ = shard.run(|groups, _, effects| groups.topic_deleted(topic.name(), topic.id(), effects));
+        }
     }
 
     pub(super) async fn create_partitions(

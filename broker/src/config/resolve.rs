@@ -1,6 +1,7 @@
 //! What is in force for the broker and for each topic: the start's settings with those laid over that were stored since.
 
 use super::{Config, ConfigError, Key, value::check};
+use crate::coordinator::groups::GroupSettings;
 use crate::settings::{
     BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
 };
@@ -142,6 +143,22 @@ impl Config {
             wal: self.wal(),
             memory: MemorySettings::divide(self.size("memory.bytes")),
             dynamic: Resolved::default().dynamic(self),
+            groups: self.groups(),
+        }
+    }
+
+    fn groups(&self) -> GroupSettings {
+        let number = |name| i32::try_from(self.number(name)).unwrap_or(i32::MAX);
+        GroupSettings {
+            topic_partitions: u32::try_from(self.number("offsets.topic.num.partitions")).unwrap_or(50),
+            topic_segment_bytes: self.number("offsets.topic.segment.bytes"),
+            offsets_retention: Duration::from_secs(60 * self.size("offsets.retention.minutes") as u64),
+            retention_check_interval: millis(self.number("offsets.retention.check.interval.ms")),
+            metadata_max_len: self.size("offset.metadata.max.bytes"),
+            min_session_timeout_ms: number("group.min.session.timeout.ms"),
+            max_session_timeout_ms: number("group.max.session.timeout.ms"),
+            initial_rebalance_delay_ms: self.size("group.initial.rebalance.delay.ms") as u64,
+            max_size: self.size("group.max.size"),
         }
     }
 
@@ -220,6 +237,11 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_structs() {
         assert_eq!(Resolved::default().dynamic(&Config::defaults()), DynamicSettings::default());
+    }
+
+    #[test]
+    fn the_defaults_of_groups_are_kafkas() {
+        assert_eq!(Config::defaults().broker_settings().groups, GroupSettings::default());
     }
 
     #[test]

@@ -43,6 +43,16 @@ pub fn requests(api: ApiKey, version: i16, world: &World) -> Vec<(String, Reques
         ApiKey::IncrementalAlterConfigs => named(incremental_alter_configs(world)),
         ApiKey::DescribeCluster => named(describe_cluster(version)),
         ApiKey::DescribeTopicPartitions => named(describe_topic_partitions(world)),
+        ApiKey::JoinGroup => named(join_group(version)),
+        ApiKey::SyncGroup => named(sync_group(version)),
+        ApiKey::Heartbeat => named(heartbeat(version)),
+        ApiKey::LeaveGroup => named(leave_group(version)),
+        ApiKey::OffsetCommit => named(offset_commit(version, world)),
+        ApiKey::OffsetFetch => named(offset_fetch(version, world)),
+        ApiKey::OffsetDelete => named(offset_delete(world)),
+        ApiKey::DescribeGroups => named(describe_groups(version)),
+        ApiKey::ListGroups => named(list_groups(version)),
+        ApiKey::DeleteGroups => named(delete_groups()),
     }
 }
 
@@ -720,4 +730,250 @@ fn describe_topic_partitions(world: &World) -> Named<DescribeTopicPartitionsRequ
         ("a name that none can have", of(&["a b"], 2000, None)),
         ("an internal topic", of(&["__consumer_offsets"], 2000, None)),
     ]
+}
+
+/// A group that every version of every group API asks about.
+const GROUP: &str = "a-group";
+
+fn member(protocols: &[&str]) -> JoinGroupRequest {
+    let protocols = protocols.iter().map(|name| {
+        let protocol = join_group_request::JoinGroupRequestProtocol::default().with_name(text(name));
+        // A subscription to "there".
+        protocol.with_metadata(Bytes::from_static(b"\0\0\0\0\0\x01\0\x05there\xff\xff\xff\xff"))
+    });
+    JoinGroupRequest::default()
+        .with_group_id(GroupId(text(GROUP)))
+        .with_session_timeout_ms(6_000)
+        .with_rebalance_timeout_ms(1)
+        .with_protocol_type(text("consumer"))
+        .with_protocols(protocols.collect())
+}
+
+fn join_group(version: i16) -> Named<JoinGroupRequest> {
+    let range = || member(&["range"]);
+    let mut requests = vec![
+        ("an unknown member", range().with_member_id(text("nobody"))),
+        ("no group", range().with_group_id(GroupId::default())),
+        ("a session that is too short", range().with_session_timeout_ms(1)),
+        ("a session that is too long", range().with_session_timeout_ms(i32::MAX)),
+        ("no protocol", member(&[])),
+    ];
+    if version >= 4 {
+        // Before version 4 a new member is in the group at once, and waits for the others.
+        requests.push(("a new member", range()));
+    }
+    if version >= 5 {
+        let unknown =
+            range().with_member_id(text("nobody")).with_group_instance_id(Some(text("an-instance")));
+        requests.push(("an unknown static member", unknown));
+    }
+    if version >= 5 {
+        let long = StrBytes::from_string("x".repeat(32_767));
+        requests.push(("a group id of 32 KiB", range().with_group_id(GroupId(long.clone()))));
+    }
+    requests
+}
+
+fn sync_group(version: i16) -> Named<SyncGroupRequest> {
+    let request = SyncGroupRequest::default()
+        .with_group_id(GroupId(text(GROUP)))
+        .with_generation_id(1)
+        .with_member_id(text("nobody"));
+    let named = match version >= 5 {
+        true => {
+            request.clone().with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("range")))
+        }
+        false => request.clone(),
+    };
+    vec![
+        ("an unknown member", named.clone()),
+        ("no protocol", request),
+        ("no group", named.clone().with_group_id(GroupId::default())),
+        ("an unknown group", named.with_group_id(GroupId(text("no-group")))),
+    ]
+}
+
+fn heartbeat(version: i16) -> Named<HeartbeatRequest> {
+    let request = HeartbeatRequest::default()
+        .with_group_id(GroupId(text(GROUP)))
+        .with_generation_id(1)
+        .with_member_id(text("nobody"));
+    let mut requests = vec![
+        ("an unknown member", request.clone()),
+        ("no group", request.clone().with_group_id(GroupId::default())),
+        ("an unknown group", request.clone().with_group_id(GroupId(text("no-group")))),
+    ];
+    if version >= 3 {
+        requests
+            .push(("an unknown static member", request.with_group_instance_id(Some(text("an-instance")))));
+    }
+    requests
+}
+
+fn leave_group(version: i16) -> Named<LeaveGroupRequest> {
+    let request = LeaveGroupRequest::default().with_group_id(GroupId(text(GROUP)));
+    if version < 3 {
+        let request = request.with_member_id(text("nobody"));
+        return vec![
+            ("an unknown member", request.clone()),
+            ("an unknown group", request.with_group_id(GroupId(text("no-group")))),
+        ];
+    }
+    let member = leave_group_request::MemberIdentity::default().with_member_id(text("nobody"));
+    let instance =
+        leave_group_request::MemberIdentity::default().with_group_instance_id(Some(text("nobody")));
+    let request = request.with_members(vec![member, instance]);
+    vec![
+        ("unknown members", request.clone()),
+        ("no members", request.clone().with_members(Vec::new())),
+        ("no group", request.clone().with_group_id(GroupId::default())),
+        ("an unknown group", request.with_group_id(GroupId(text("no-group")))),
+    ]
+}
+
+/// Offset 1 of each partition, with metadata of a length.
+pub fn commit_request(
+    version: i16,
+    world: &World,
+    partitions: &[i32],
+    metadata: usize,
+) -> OffsetCommitRequest {
+    use offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+    let partition = |partition_index: &i32| OffsetCommitRequestPartition {
+        partition_index: *partition_index,
+        committed_offset: 1,
+        committed_metadata: Some(StrBytes::from_string("m".repeat(metadata))),
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: if version < 10 { text(world.there) } else { StrBytes::default() },
+        topic_id: if version < 10 { Uuid::nil() } else { world.id },
+        partitions: partitions.iter().map(partition).collect(),
+    };
+    OffsetCommitRequest { group_id: text(GROUP), topics: vec![topic], ..OffsetCommitRequest::default() }
+}
+
+fn offset_commit(version: i16, world: &World) -> Named<OffsetCommitRequest> {
+    let request = || commit_request(version, world, &[0, 1], 0);
+    let elsewhere = World { there: "nowhere", id: Uuid::from_u128(77), ..world.clone() };
+    let mut requests = vec![
+        ("without a group's members", request()),
+        ("no such partition", commit_request(version, world, &[0, 9, -1], 0)),
+        ("no such topic", commit_request(version, &elsewhere, &[0], 0)),
+        ("metadata that is too long", commit_request(version, world, &[0], 4097)),
+        (
+            "an unknown member",
+            OffsetCommitRequest { member_id: text("nobody"), generation_id_or_member_epoch: 3, ..request() },
+        ),
+        (
+            "an unknown group",
+            OffsetCommitRequest { group_id: text("no-group"), generation_id_or_member_epoch: 3, ..request() },
+        ),
+        ("no group", OffsetCommitRequest { group_id: StrBytes::default(), ..request() }),
+        ("no topics", OffsetCommitRequest { topics: Vec::new(), ..request() }),
+        ("the same topic twice", {
+            let mut twice = request();
+            twice.topics.push(twice.topics[0].clone());
+            twice
+        }),
+    ];
+    let long = StrBytes::from_string("x".repeat(32_767));
+    requests.push(("a group id of 32 KiB", OffsetCommitRequest { group_id: long, ..request() }));
+    if version <= 4 {
+        requests.push(("a retention time", OffsetCommitRequest { retention_time_ms: 1_000, ..request() }));
+    }
+    requests
+}
+
+/// The offsets of partitions, or of everything.
+pub fn fetch_offsets(version: i16, world: &World, partitions: Option<&[i32]>) -> OffsetFetchRequest {
+    use offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics};
+    let group_id = text(GROUP);
+    if version >= 8 {
+        let topic = |partitions: &[i32]| OffsetFetchRequestTopics {
+            name: if version < 10 { text(world.there) } else { StrBytes::default() },
+            topic_id: if version < 10 { Uuid::nil() } else { world.id },
+            partition_indexes: partitions.to_vec(),
+        };
+        let topics = partitions.map(|partitions| vec![topic(partitions)]);
+        let group = OffsetFetchRequestGroup { group_id, topics, ..OffsetFetchRequestGroup::default() };
+        return OffsetFetchRequest { groups: vec![group], ..OffsetFetchRequest::default() };
+    }
+    let topic = |partitions: &[i32]| OffsetFetchRequestTopic {
+        name: text(world.there),
+        partition_indexes: partitions.to_vec(),
+    };
+    let topics = partitions.map(|partitions| vec![topic(partitions)]);
+    OffsetFetchRequest { group_id, topics, ..OffsetFetchRequest::default() }
+}
+
+fn offset_fetch(version: i16, world: &World) -> Named<OffsetFetchRequest> {
+    let elsewhere = World { there: "nowhere", id: Uuid::from_u128(77), ..world.clone() };
+    let mut requests = vec![
+        ("two partitions", fetch_offsets(version, world, Some(&[0, 1]))),
+        ("no such partition", fetch_offsets(version, world, Some(&[9, -1]))),
+        ("no such topic", fetch_offsets(version, &elsewhere, Some(&[0]))),
+    ];
+    if version >= 2 {
+        requests.push(("everything", fetch_offsets(version, world, None)));
+    }
+    if version >= 7 {
+        let stable = fetch_offsets(version, world, Some(&[0]));
+        requests.push(("stable ones", OffsetFetchRequest { require_stable: true, ..stable }));
+    }
+    if version >= 8 {
+        let mut two = fetch_offsets(version, world, Some(&[0]));
+        two.groups.push(offset_fetch_request::OffsetFetchRequestGroup {
+            group_id: text("no-group"),
+            ..two.groups[0].clone()
+        });
+        requests.push(("two groups", two));
+    }
+    requests
+}
+
+fn offset_delete(world: &World) -> Named<OffsetDeleteRequest> {
+    use offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+    let of = |group: &str, name: &str| {
+        let partition = |index| OffsetDeleteRequestPartition::default().with_partition_index(index);
+        let topic = OffsetDeleteRequestTopic::default().with_name(topic(name));
+        OffsetDeleteRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_topics(vec![topic.with_partitions(vec![partition(1), partition(9)])])
+    };
+    vec![
+        ("a partition", of(GROUP, world.there)),
+        ("no such topic", of(GROUP, "nowhere")),
+        ("an unknown group", of("no-group", world.there)),
+        ("no group", of("", world.there)),
+    ]
+}
+
+fn describe_groups(version: i16) -> Named<DescribeGroupsRequest> {
+    let group = |id: &str| GroupId(text(id));
+    let request =
+        DescribeGroupsRequest::default().with_groups(vec![group(GROUP), group("no-group"), group("")]);
+    let mut requests = vec![("three groups", request.clone()), ("none", DescribeGroupsRequest::default())];
+    if version >= 3 {
+        requests.push(("with what may be done", request.with_include_authorized_operations(true)));
+    }
+    requests
+}
+
+fn list_groups(version: i16) -> Named<ListGroupsRequest> {
+    let mut requests = vec![("all", ListGroupsRequest::default())];
+    if version >= 4 {
+        let states = vec![text("empty"), text("Stable"), text("no state")];
+        requests.push(("by state", ListGroupsRequest::default().with_states_filter(states)));
+    }
+    if version >= 5 {
+        let types = vec![text("Classic"), text("no type")];
+        requests.push(("by type", ListGroupsRequest::default().with_types_filter(types)));
+    }
+    requests
+}
+
+fn delete_groups() -> Named<DeleteGroupsRequest> {
+    let groups = ["no-group", "", "no-group"].map(|id| GroupId(text(id)));
+    vec![("groups that are not there", DeleteGroupsRequest::default().with_groups_names(groups.into()))]
 }

@@ -3,5 +3,6 @@
 mod admin;
 mod bed;
 mod catalogue;
+mod groups;
 mod produce;
 mod versions;

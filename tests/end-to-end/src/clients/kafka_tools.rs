@@ -31,6 +31,34 @@ impl KafkaTools {
         self.run("org.apache.kafka.tools.GetOffsetShell", arguments)
     }
 
+    /// `kafka-consumer-groups.sh`.
+    pub fn consumer_groups(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", arguments)
+    }
+
+    /// `kafka-groups.sh`.
+    pub fn groups(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.GroupsCommand", arguments)
+    }
+
+    /// `kafka-console-consumer.sh --group`: what is left of `topic` for the group, a record a line. It stops after `records`.
+    pub fn consume_in_group(&self, topic: &str, group: &str, records: usize) -> Result<Vec<String>> {
+        let records = records.to_string();
+        let arguments = ["--topic", topic, "--group", group, "--timeout-ms", "60000", "--from-beginning"];
+        let arguments = [&arguments[..], &["--max-messages", &records]].concat();
+        let finished =
+            self.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)?.expect_success()?;
+        Ok(finished.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// `kafka-console-consumer.sh` with one of Kafka's formatters: the records of an internal topic, until no more come.
+    pub fn formatted(&self, topic: &str, formatter: &str) -> Result<String> {
+        let formatter = format!("org.apache.kafka.tools.consumer.{formatter}");
+        let arguments =
+            ["--topic", topic, "--from-beginning", "--timeout-ms", "10000", "--formatter", &formatter];
+        Ok(self.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)?.stdout)
+    }
+
     /// `kafka-delete-records.sh`.
     pub fn delete_records(&self, arguments: &[&str]) -> Result<Finished> {
         self.run("org.apache.kafka.tools.DeleteRecordsCommand", arguments)

@@ -1,5 +1,5 @@
 use super::command::{Finished, run, run_into};
-use crate::tools;
+use crate::{process::Process, tools};
 use anyhow::{Result, bail};
 use std::{
     net::SocketAddr,
@@ -36,6 +36,23 @@ impl Kcat {
             bail!("kcat -C {topic}: {}", std::fs::read_to_string(errors)?);
         }
         Ok(())
+    }
+
+    /// As a member of `group`: reads `topic` to its end, commits, leaves. What it read, a record a line.
+    pub fn consume_in_group(&self, group: &str, topic: &str) -> Result<Vec<String>> {
+        let finished = run(self.member(group, topic).arg("-e"), None)?.expect_success()?;
+        Ok(finished.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// A member of `group` that reads `topic` until it is killed. What it reads is in the process's output, a record a line.
+    pub fn start_member(&self, group: &str, topic: &str, log: &Path) -> Result<Process> {
+        Process::spawn(self.member(group, topic).args(["-u", "-X", "session.timeout.ms=6000"]), log)
+    }
+
+    fn member(&self, group: &str, topic: &str) -> Command {
+        let mut command = self.command();
+        command.args(["-G", group, "-q", "-X", "auto.offset.reset=earliest", topic]);
+        command
     }
 
     /// Runs kcat with other arguments.

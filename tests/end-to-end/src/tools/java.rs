@@ -29,6 +29,11 @@ impl KafkaJars {
         Ok(Self { java, folder })
     }
 
+    /// The jar of one of Kafka's artifacts.
+    pub fn jar(&self, artifact: &str) -> PathBuf {
+        self.folder.join(format!("{artifact}-{KAFKA_VERSION}.jar"))
+    }
+
     /// `java` with Kafka's jars on its class path; main class and arguments are to follow.
     pub fn java(&self) -> Command {
         let mut command = Command::new(&self.java);

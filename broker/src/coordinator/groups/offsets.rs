@@ -1,0 +1,320 @@
+//! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
+
+use super::{
+    Groups, check_group_id,
+    classic::State,
+    effects::{Effects, Now},
+    sorted::SortedMap,
+};
+use std::{collections::BTreeMap, sync::Arc};
+use thalweg_protocol::{
+    ErrorCode,
+    coordinator_records::{GroupRecord, OffsetCommitKey, OffsetCommitValue},
+    messages::{
+        OffsetCommitRequest, StrBytes, TopicName,
+        offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+        offset_fetch_response::{OffsetFetchResponsePartitions, OffsetFetchResponseTopics},
+    },
+};
+use uuid::Uuid;
+
+/// One committed offset.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Committed {
+    pub(super) offset: i64,
+    /// Of the last record that was read, or -1 (KIP-320).
+    pub(super) leader_epoch: i32,
+    pub(super) metadata: Box<str>,
+    pub(super) commit_ms: i64,
+    /// Set by old clients alone (OffsetCommit up to version 4), else -1.
+    pub(super) expire_ms: i64,
+    /// All zero where a record of before Kafka 4.2 doesn't tell.
+    pub(super) topic_id: Uuid,
+    /// Where its record is in the log: of a commit in a transaction and another the later one counts.
+    pub(super) record_offset: i64,
+}
+
+impl Committed {
+    pub(super) fn of_record(value: &OffsetCommitValue, record_offset: i64) -> Self {
+        Self {
+            offset: value.offset,
+            leader_epoch: value.leader_epoch,
+            metadata: value.metadata.as_str().into(),
+            commit_ms: value.commit_timestamp,
+            expire_ms: value.expire_timestamp,
+            topic_id: value.topic_id,
+            record_offset,
+        }
+    }
+}
+
+type Partitions = SortedMap<i32, Box<Committed>>;
+type Topics = SortedMap<Arc<str>, Partitions>;
+
+/// The committed offsets of all groups of a partition of the log.
+#[derive(Default)]
+pub(super) struct Offsets {
+    by_group: BTreeMap<Arc<str>, Topics>,
+    bytes: usize,
+}
+
+/// What an offset weighs beside its metadata, and a topic beside its name.
+const OFFSET_OVERHEAD: usize = 128;
+const TOPIC_OVERHEAD: usize = 128;
+
+impl Offsets {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Topics, partitions and offsets of a group.
+    pub(super) fn of_group(
+        &self,
+        group: &str,
+    ) -> impl Iterator<Item = (&Arc<str>, impl Iterator<Item = (i32, &Committed)>)> {
+        let topics = self.by_group.get(group).into_iter().flat_map(SortedMap::iter);
+        topics.map(|(topic, partitions)| {
+            (topic, partitions.iter().map(|(partition, committed)| (*partition, &**committed)))
+        })
+    }
+
+    pub(super) fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
+        Some(self.by_group.get(group)?.get(topic)?.get(&partition)?)
+    }
+
+    pub(super) fn put(&mut self, group: &str, topic: &str, partition: i32, committed: Committed) {
+        let topics = match self.by_group.get_mut(group) {
+            Some(topics) => topics,
+            None => self.by_group.entry(group.into()).or_default(),
+        };
+        let mut added = OFFSET_OVERHEAD + committed.metadata.len();
+        let partitions = topics.entry(topic, || {
+            added += TOPIC_OVERHEAD + topic.len();
+            (topic.into(), Partitions::default())
+        });
+        self.bytes += added;
+        if let Some(before) = partitions.insert(partition, Box::new(committed)) {
+            self.bytes -= OFFSET_OVERHEAD + before.metadata.len();
+        }
+    }
+
+    pub(super) fn remove(&mut self, group: &str, topic: &str, partition: i32) {
+        let Some(topics) = self.by_group.get_mut(group) else { return };
+        let Some(partitions) = topics.get_mut(topic) else { return };
+        if let Some(removed) = partitions.remove(&partition) {
+            self.bytes -= OFFSET_OVERHEAD + removed.metadata.len();
+        }
+        if partitions.is_empty() {
+            topics.remove(topic);
+            self.bytes -= TOPIC_OVERHEAD + topic.len();
+        }
+        if topics.is_empty() {
+            self.by_group.remove(group);
+        }
+    }
+}
+
+/// An OffsetCommit whose topics were found to exist.
+#[derive(Clone, Copy, Debug)]
+pub struct OffsetCommit<'a> {
+    /// The request. Its topics don't count.
+    pub request: &'a OffsetCommitRequest,
+    /// The topics, each with its name and id.
+    pub topics: &'a [OffsetCommitRequestTopic],
+    /// Version of the request.
+    pub version: i16,
+    /// Whether there is memory for offsets of partitions that the group has none of yet.
+    pub has_room: bool,
+}
+
+/// From this version an unknown group has an error of its own.
+const GROUP_ID_NOT_FOUND: i16 = 9;
+
+/// What an OffsetFetch asks for.
+#[derive(Clone, Debug)]
+pub enum OffsetsWanted {
+    /// Whatever is committed.
+    All,
+    /// Name, id (all zero if not known) and partitions.
+    Of(Vec<(StrBytes, Uuid, Vec<i32>)>),
+}
+
+impl Groups {
+    /// OffsetCommit. The codes are those of the partitions, in the order of the request.
+    pub fn commit(
+        &mut self,
+        commit: OffsetCommit<'_>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
+        self.check_commit(commit)?;
+        if !commit.has_room && commit.topics.iter().any(|topic| self.adds_to(&commit.request.group_id, topic))
+        {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        self.renew_by_commit(commit.request, now, effects);
+        let retention_ms = commit.request.retention_time_ms;
+        let expire_ms = if retention_ms == -1 { -1 } else { now.wall_ms.saturating_add(retention_ms) };
+        let mut codes = Vec::with_capacity(commit.topics.len());
+        for topic in commit.topics {
+            let partitions = topic.partitions.iter().map(|partition| {
+                if self.is_too_long(partition) {
+                    return (partition.partition_index, ErrorCode::OffsetMetadataTooLarge);
+                }
+                let record = record_of(&commit.request.group_id, topic, partition, now.wall_ms, expire_ms);
+                effects.records.push(record);
+                (partition.partition_index, ErrorCode::None)
+            });
+            codes.push(partitions.collect());
+        }
+        Ok(codes)
+    }
+
+    fn check_commit(&self, commit: OffsetCommit<'_>) -> Result<(), ErrorCode> {
+        let request = commit.request;
+        let generation = request.generation_id_or_member_epoch;
+        match self.classic(&request.group_id) {
+            Some(group) => {
+                group.check_commit(&request.member_id, request.group_instance_id.as_deref(), generation)
+            }
+            // A consumer that assigns partitions to itself: its group comes to be by the record.
+            None if generation < 0 => Ok(()),
+            None if commit.version >= GROUP_ID_NOT_FOUND => Err(ErrorCode::GroupIdNotFound),
+            None => Err(ErrorCode::IllegalGeneration),
+        }
+    }
+
+    /// Whether a commit needs memory for partitions that the group has no offset of.
+    fn adds_to(&self, group: &str, topic: &OffsetCommitRequestTopic) -> bool {
+        let known = |partition: i32| self.offsets.get(group, &topic.name, partition).is_some();
+        topic.partitions.iter().any(|partition| !known(partition.partition_index))
+    }
+
+    /// Who commits lives.
+    fn renew_by_commit(&mut self, request: &OffsetCommitRequest, now: Now, effects: &mut Effects) {
+        if let Some(mut flow) = self.flow(&request.group_id, now, effects)
+            && matches!(flow.group.state(), State::Stable | State::PreparingRebalance)
+        {
+            flow.renew_session(&request.member_id);
+        }
+    }
+
+    fn is_too_long(&self, partition: &OffsetCommitRequestPartition) -> bool {
+        let max = self.settings.metadata_max_len;
+        let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
+        metadata.len() > max && metadata.encode_utf16().count() > max
+    }
+
+    /// OffsetFetch of one group, in the form of version 8. A group that isn't there has no offsets.
+    pub fn fetch_offsets(&self, group: &str, wanted: OffsetsWanted) -> Vec<OffsetFetchResponseTopics> {
+        match wanted {
+            OffsetsWanted::All => self.offsets.of_group(group).map(all_of_topic).collect(),
+            OffsetsWanted::Of(topics) => {
+                let topics = topics.into_iter().map(|(name, id, partitions)| {
+                    let found = |partition: i32| {
+                        let committed = self.offsets.get(group, &name, partition);
+                        fetched(partition, committed.filter(|committed| is_of(committed, id)))
+                    };
+                    OffsetFetchResponseTopics::default()
+                        .with_partitions(partitions.into_iter().map(found).collect())
+                        .with_name(TopicName(name.clone()))
+                        .with_topic_id(id)
+                });
+                topics.collect()
+            }
+        }
+    }
+
+    /// Whether offsets of a group can be deleted while it is in use (OffsetDelete, KIP-496).
+    pub fn check_offset_delete(&self, group: &str) -> Result<(), ErrorCode> {
+        check_group_id(group)?;
+        let group = self.classic(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        if group.is_empty() || group.is_of_consumers() { Ok(()) } else { Err(ErrorCode::NonEmptyGroup) }
+    }
+
+    /// Deletes the offset of one partition, unless somebody subscribes to the topic.
+    pub fn delete_offset(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        let known = self.classic(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        if known.is_subscribed_to(topic) {
+            return Err(ErrorCode::GroupSubscribedToTopic);
+        }
+        if self.offsets.get(group, topic, partition).is_some() {
+            effects.records.push(tombstone(group, topic, partition));
+        }
+        Ok(())
+    }
+
+    /// Deletes every group's offsets of a topic that is no more. Those of another topic of the same name stay.
+    pub fn topic_deleted(&self, topic: &str, id: Uuid, effects: &mut Effects) {
+        for (group, topics) in &self.offsets.by_group {
+            for (partition, committed) in topics.get(topic).into_iter().flat_map(SortedMap::iter) {
+                if is_of(committed, id) {
+                    effects.records.push(tombstone(group, topic, *partition));
+                }
+            }
+        }
+    }
+}
+
+fn record_of(
+    group: &StrBytes,
+    topic: &OffsetCommitRequestTopic,
+    partition: &OffsetCommitRequestPartition,
+    commit_ms: i64,
+    expire_ms: i64,
+) -> GroupRecord {
+    let key = OffsetCommitKey {
+        group: group.clone(),
+        topic: topic.name.clone(),
+        partition: partition.partition_index,
+    };
+    let value = OffsetCommitValue {
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.committed_metadata.clone().unwrap_or_default(),
+        commit_timestamp: commit_ms,
+        expire_timestamp: expire_ms,
+        topic_id: topic.topic_id,
+    };
+    GroupRecord::OffsetCommit(key, Some(value))
+}
+
+/// The record that deletes an offset.
+pub(super) fn tombstone(group: &str, topic: &str, partition: i32) -> GroupRecord {
+    let text = super::classic::text;
+    GroupRecord::OffsetCommit(OffsetCommitKey { group: text(group), topic: text(topic), partition }, None)
+}
+
+/// Whether an offset was committed for the topic with this id; where one of the ids isn't known, it counts as such.
+fn is_of(committed: &Committed, id: Uuid) -> bool {
+    committed.topic_id.is_nil() || id.is_nil() || committed.topic_id == id
+}
+
+fn all_of_topic<'a>(
+    (name, partitions): (&Arc<str>, impl Iterator<Item = (i32, &'a Committed)>),
+) -> OffsetFetchResponseTopics {
+    let partitions = partitions.map(|(partition, committed)| fetched(partition, Some(committed)));
+    OffsetFetchResponseTopics::default()
+        .with_name(TopicName(super::classic::text(name)))
+        .with_partitions(partitions.collect())
+}
+
+fn fetched(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
+    let response = OffsetFetchResponsePartitions::default().with_partition_index(partition);
+    match committed {
+        None => response
+            .with_committed_offset(-1)
+            .with_committed_leader_epoch(-1)
+            .with_metadata(Some(StrBytes::default())),
+        Some(committed) => response
+            .with_committed_offset(committed.offset)
+            .with_committed_leader_epoch(committed.leader_epoch)
+            .with_metadata(Some(super::classic::text(&committed.metadata))),
+    }
+}

@@ -1,0 +1,97 @@
+//! Reads a shard's log into its state, from the tail's cache or the object store, a piece at a time.
+
+use super::{
+    records::{Unreadable, records_of},
+    shard::Shard,
+};
+use crate::broker::Broker;
+use bytes::{Bytes, BytesMut};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use thalweg_metadata::IndexError;
+use thalweg_segment::{Batch, Offset};
+
+/// Bytes that are read at a time.
+const PIECE: usize = 4 * 1024 * 1024;
+/// Wait before reading is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Why a shard can't be loaded.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error(transparent)]
+    Read(#[from] IndexError),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// Loads `shard`. Tries for as long as the store fails. A log that can't be understood ends the shard, loudly: to serve
+/// without some of the offsets would be to lose them.
+pub(super) async fn load(broker: Weak<Broker>, shard: Arc<Shard>) {
+    let began = tokio::time::Instant::now();
+    let view = shard.log().view();
+    let mut at = view.start;
+    while at < view.end {
+        if shard.is_closed() {
+            return;
+        }
+        let Some(broker) = broker.upgrade() else { return };
+        match load_piece(&broker, &shard, at, view.end).await {
+            Ok(next) => at = next,
+            Err(LoadError::Read(error)) => {
+                tracing::warn!(log = %shard.log().id(), %error, "groups can't be read yet");
+                let wait = broker.runtime.random().jitter(RETRY);
+                drop(broker);
+                tokio::time::sleep(wait).await;
+            }
+            Err(LoadError::Unreadable(error)) => {
+                tracing::error!(log = %shard.log().id(), %error, "groups can't be loaded");
+                return shard.close();
+            }
+        }
+    }
+    shard.loaded();
+    if view.start < view.end {
+        let records = view.end.0 - view.start.0;
+        tracing::debug!(log = %shard.log().id(), records, elapsed = ?began.elapsed(), "groups loaded");
+    }
+}
+
+/// Loads from `at` on, and says where it goes on.
+async fn load_piece(
+    broker: &Broker,
+    shard: &Arc<Shard>,
+    at: Offset,
+    end: Offset,
+) -> Result<Offset, LoadError> {
+    let slices = broker.read(shard.log(), at, end, PIECE, true).await?;
+    let (loading, chunks) = (shard.clone(), slices.chunks);
+    let next = broker.runtime.compute(move || take_in(&loading, at, joined(chunks))).await?;
+    // Where nothing is left of what was there (compaction, deletion), there is nothing more to load.
+    Ok(next.unwrap_or(end))
+}
+
+fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    if chunks.len() == 1 {
+        return chunks.remove(0);
+    }
+    let mut all = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+    chunks.iter().for_each(|chunk| all.extend_from_slice(chunk));
+    all.freeze()
+}
+
+/// Takes whole batches in, and gives the offset behind the last; none where there is no batch.
+fn take_in(shard: &Shard, from: Offset, mut bytes: Bytes) -> Result<Option<Offset>, Unreadable> {
+    let mut next = None;
+    while !bytes.is_empty() {
+        let unreadable =
+            |error: thalweg_segment::BatchError| Unreadable { offset: from.0, reason: error.to_string() };
+        let batch = Batch::split_from(&mut bytes).map_err(unreadable)?;
+        batch.verify_crc().map_err(unreadable)?;
+        shard.load(records_of(&batch)?);
+        next = Some(batch.end_offset());
+    }
+    Ok(next)
+}

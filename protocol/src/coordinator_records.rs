@@ -1,0 +1,192 @@
+//! The records that coordinators keep in `__consumer_offsets`, in Kafka's schemas.
+//!
+//! ```text
+//! key:   type of the record i16 | the key's fields
+//! value: version i16            | the value's fields in that version; null deletes
+//! ```
+
+use crate::codec::{Malformed, Message, TooLong};
+use bytes::{Buf, Bytes, BytesMut};
+
+pub use crate::generated_messages::{
+    GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue,
+    group_metadata_value::MemberMetadata,
+};
+
+/// Type number of offset commits before Kafka 4.0's, with the same key.
+const LEGACY_OFFSET_COMMIT: i16 = 0;
+
+macro_rules! records {
+    ($($(#[$doc:meta])* $name:ident($key:ident, $value:ident, $version:expr),)*) => {
+        /// A record of a group coordinator: what it is about, and its value; none deletes it.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum GroupRecord {
+            $($(#[$doc])* $name($key, Option<$value>),)*
+        }
+
+        impl GroupRecord {
+            /// Key and value as bytes.
+            pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), TooLong> {
+                match self {
+                    $(Self::$name(key, value) => {
+                        let version = |value: &$value| -> i16 { ($version)(value) };
+                        let value = value.as_ref().map(|value| with_number(version(value), value, version(value)));
+                        Ok((with_number($key::RECORD_TYPE, key, 0)?, value.transpose()?))
+                    })*
+                }
+            }
+
+            /// Reads a record. None of a type that nobody knows, which Kafka passes over too.
+            pub fn decode(mut key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, Malformed> {
+                let number = key.try_get_i16().map_err(|_| Malformed)?;
+                let number = if number == LEGACY_OFFSET_COMMIT { OffsetCommitKey::RECORD_TYPE } else { number };
+                $(if number == $key::RECORD_TYPE {
+                    let key = $key::decode(&mut key, 0)?;
+                    return Ok(Some(Self::$name(key, value.map(decode_value).transpose()?)));
+                })*
+                Ok(None)
+            }
+        }
+    };
+}
+
+records! {
+    /// A group's committed offset of a partition. Version 1 alone has a time of expiry.
+    OffsetCommit(
+        OffsetCommitKey,
+        OffsetCommitValue,
+        |value: &OffsetCommitValue| if value.expire_timestamp == -1 { 4 } else { 1 }
+    ),
+    /// A classic group, in version 3, as Kafka 4.3.1 writes it.
+    GroupMetadata(GroupMetadataKey, GroupMetadataValue, |_: &GroupMetadataValue| 3),
+}
+
+fn with_number(number: i16, message: &impl Message, version: i16) -> Result<Bytes, TooLong> {
+    let mut out = BytesMut::from(&number.to_be_bytes()[..]);
+    message.encode(&mut out, version)?;
+    Ok(out.freeze())
+}
+
+fn decode_value<T: Message>(mut bytes: Bytes) -> Result<T, Malformed> {
+    let version = bytes.try_get_i16().map_err(|_| Malformed)?;
+    T::decode(&mut bytes, version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::StrBytes;
+
+    fn text(text: &'static str) -> StrBytes {
+        StrBytes::from_static_str(text)
+    }
+
+    /// A record whose strings and values are as the golden files say.
+    fn round_trips(record: &GroupRecord) {
+        let (key, value) = record.encode().expect("short strings");
+        assert_eq!(GroupRecord::decode(key, value), Ok(Some(record.clone())));
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let key = OffsetCommitKey { group: text("g"), topic: text("t"), partition: 3 };
+        let value = OffsetCommitValue { offset: 7, metadata: text("m"), ..OffsetCommitValue::default() };
+        round_trips(&GroupRecord::OffsetCommit(key.clone(), None));
+        let with_id = OffsetCommitValue { topic_id: uuid::Uuid::from_u128(9), ..value.clone() };
+        round_trips(&GroupRecord::OffsetCommit(key.clone(), Some(with_id)));
+        // Version 1 has no leader epoch.
+        let expires = OffsetCommitValue { expire_timestamp: 5, ..value };
+        round_trips(&GroupRecord::OffsetCommit(key, Some(expires)));
+        let member =
+            MemberMetadata { member_id: text("m"), rebalance_timeout: 5, ..MemberMetadata::default() };
+        let value = GroupMetadataValue { members: vec![member], ..GroupMetadataValue::default() };
+        round_trips(&GroupRecord::GroupMetadata(GroupMetadataKey { group: text("g") }, Some(value)));
+    }
+
+    /// What Apache Kafka 4.3.1 wrote for a group of one kcat that read ten records of topic "t1", left, had its offset reset
+    /// to 5, and was deleted: key and value in hexadecimal.
+    const KAFKAS: [(&str, Option<&str>); 7] = [
+        ("00020006676f6c64656e", Some("0003000000000000ffffffff000001a1feb0cee700000000")),
+        (
+            "00020006676f6c64656e",
+            Some(concat!(
+                "00030008636f6e73756d657200000001000572616e6765002c72646b61666b612d33373335636532302d653266382d34",
+                "6635382d396266352d336663343630623637663565000001a1feb0cf3000000001002c72646b61666b612d3337333563",
+                "6532302d653266382d346635382d396266352d336663343630623637663565ffff000772646b61666b61000a2f313237",
+                "2e302e302e31000493e00000afc800000012000100000001000274310000000000000000000000160000000000010002",
+                "7431000000010000000000000000",
+            )),
+        ),
+        (
+            "00010006676f6c64656e0002743100000000",
+            Some("0004000000000000000affffffff01000001a1feb0d212010010c910e3237b32407b8185239af7e985bd"),
+        ),
+        ("00020006676f6c64656e", Some("00030008636f6e73756d657200000002ffffffff000001a1feb0d22500000000")),
+        (
+            "00010006676f6c64656e0002743100000000",
+            Some("00040000000000000005ffffffff01000001a1feb0d76d010010c910e3237b32407b8185239af7e985bd"),
+        ),
+        ("00010006676f6c64656e0002743100000000", None),
+        ("00020006676f6c64656e", None),
+    ];
+
+    fn of_hex(hex: &str) -> Bytes {
+        let digits = hex.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).expect("ASCII"));
+        digits.map(|two| u8::from_str_radix(two, 16).expect("hexadecimal")).collect()
+    }
+
+    #[test]
+    fn records_have_the_bytes_that_kafka_writes() {
+        let mut read = Vec::new();
+        for (key, value) in KAFKAS {
+            let (key, value) = (of_hex(key), value.map(of_hex));
+            let record = GroupRecord::decode(key.clone(), value.clone()).expect("Kafka's own");
+            let record = record.expect("a known type");
+            assert_eq!(record.encode(), Ok((key, value)));
+            read.push(record);
+        }
+        let GroupRecord::GroupMetadata(key, Some(stable)) = &read[1] else { panic!("a group: {read:?}") };
+        assert_eq!((&*key.group, stable.generation, stable.members.len()), ("golden", 1, 1));
+        assert_eq!(
+            (&*stable.members[0].client_host, stable.members[0].rebalance_timeout),
+            ("/127.0.0.1", 300_000)
+        );
+        let GroupRecord::OffsetCommit(key, Some(commit)) = &read[2] else { panic!("an offset: {read:?}") };
+        assert_eq!((&*key.topic, key.partition, commit.offset, commit.leader_epoch), ("t1", 0, 10, -1));
+        assert!(!commit.topic_id.is_nil());
+    }
+
+    #[test]
+    fn a_key_of_an_unknown_type_is_passed_over_and_a_damaged_one_is_malformed() {
+        assert_eq!(GroupRecord::decode(Bytes::from_static(&[0, 99, 1]), None), Ok(None));
+        assert_eq!(GroupRecord::decode(Bytes::from_static(&[0]), None), Err(Malformed));
+        assert_eq!(GroupRecord::decode(Bytes::from_static(&[0, 2, 0, 9, b'g']), None), Err(Malformed));
+        let key = Bytes::from_static(&[0, 2, 0, 1, b'g']);
+        assert_eq!(GroupRecord::decode(key, Some(Bytes::from_static(&[0, 9]))), Err(Malformed));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn damaged_records_never_panic(
+            which in 0..KAFKAS.len(),
+            at in proptest::arbitrary::any::<proptest::sample::Index>(),
+            byte in proptest::arbitrary::any::<u8>(),
+            cut in proptest::arbitrary::any::<proptest::sample::Index>(),
+        ) {
+            let (key, value) = KAFKAS[which];
+            let mut value = value.map_or(vec![0], |value| of_hex(value).to_vec());
+            let at = at.index(value.len());
+            value[at] = byte;
+            let value = Bytes::from(value);
+            let _ = GroupRecord::decode(of_hex(key), Some(value.clone()));
+            let _ = GroupRecord::decode(of_hex(key), Some(value.slice(..cut.index(value.len()))));
+            let _ = GroupRecord::decode(value, None);
+        }
+    }
+
+    #[test]
+    fn a_group_id_that_no_key_can_hold_is_an_error() {
+        let group = StrBytes::from_string("x".repeat(40_000));
+        assert_eq!(GroupRecord::GroupMetadata(GroupMetadataKey { group }, None).encode(), Err(TooLong));
+    }
+}
