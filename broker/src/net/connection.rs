@@ -140,7 +140,7 @@ async fn give_out<W: AsyncWrite + Unpin>(
 
 /// While others wait for the memory that a response keeps, its client has this long for it …
 const GRACE: Duration = Duration::from_secs(10);
-/// … and a second for so many bytes.
+/// … and a second for so many bytes that it has taken.
 const BYTES_A_SECOND: u32 = 1 << 20;
 /// How often a write that stands still looks whether it still may.
 const LOOK: Duration = Duration::from_secs(1);
@@ -149,7 +149,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// others wait for what it keeps in memory.
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: Duration) -> Result<(), End> {
     let begun = Instant::now();
-    let due = begun + GRACE + Duration::from_secs(1).mul_f64(rope.len() as f64 / f64::from(BYTES_A_SECOND));
+    let whole = rope.remaining();
     let mut moved = begun;
     while rope.has_remaining() {
         if let Ok(written) = timeout(LOOK.min(patience), writer.write_buf(&mut rope)).await {
@@ -161,7 +161,9 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: 
         if moved.elapsed() >= patience {
             return Err(End::Stuck);
         }
-        if Instant::now() >= due && rope.is_wanted() {
+        let taken = (whole - rope.remaining()) as f64;
+        let due = GRACE + Duration::from_secs_f64(taken / f64::from(BYTES_A_SECOND));
+        if begun.elapsed() >= due && rope.is_wanted() {
             return Err(End::Slow);
         }
     }
