@@ -4,6 +4,7 @@ use super::{
     Class, NetMetrics, Peer, Reply, Rope, Service,
     frame::{FrameError, read_frame},
     limits::NetSettings,
+    pace::{LOOK, is_too_slow},
 };
 use bytes::Buf;
 use futures::future::BoxFuture;
@@ -138,13 +139,6 @@ async fn give_out<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// While others wait for the memory that a response keeps, its client has this long for it …
-const GRACE: Duration = Duration::from_secs(10);
-/// … and a second for so many bytes that it has taken.
-const BYTES_A_SECOND: u32 = 1 << 20;
-/// How often a write that stands still looks whether it still may.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Writes a response. A client that takes nothing for `patience` is given up, as Kafka does; one that takes it slowly only while
 /// others wait for what it keeps in memory.
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: Duration) -> Result<(), End> {
@@ -161,9 +155,7 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: 
         if moved.elapsed() >= patience {
             return Err(End::Stuck);
         }
-        let taken = (whole - rope.remaining()) as f64;
-        let due = GRACE + Duration::from_secs_f64(taken / f64::from(BYTES_A_SECOND));
-        if begun.elapsed() >= due && rope.is_wanted() {
+        if is_too_slow(begun, whole - rope.remaining()) && rope.is_wanted() {
             return Err(End::Slow);
         }
     }
@@ -173,6 +165,7 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::pace::GRACE;
     use bytes::Bytes;
     use thalweg_runtime::Budget;
     use tokio::io::AsyncReadExt;

@@ -1,6 +1,9 @@
 //! Reads one frame: its length, its first bytes, then the rest into a buffer of its own that its records stay slices of.
 
-use super::limits::NetSettings;
+use super::{
+    limits::NetSettings,
+    pace::{LOOK, is_too_slow},
+};
 use bytes::{Bytes, BytesMut};
 use std::{io, time::Duration};
 use thalweg_runtime::{Budget, Charge};
@@ -78,12 +81,6 @@ const FIRST_BUFFER: usize = 4 * 1024;
 const STALL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a frame that has begun to arrive may wait for memory.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
-/// While others wait for the memory that a frame takes, it may arrive for this long …
-const GRACE: Duration = Duration::from_secs(10);
-/// … and a second for so many bytes that have arrived.
-const BYTES_A_SECOND: f64 = 1024.0 * 1024.0;
-/// How often a frame that stands still looks whether it still may.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads the next frame.
 pub async fn read_frame<S: AsyncRead + Unpin>(
@@ -152,8 +149,7 @@ async fn read_body<S: AsyncRead + Unpin>(
     buffer.extend_from_slice(begun);
     loop {
         let may_go_on = |arrived: usize| {
-            let due = GRACE + Duration::from_secs_f64(arrived as f64 / BYTES_A_SECOND);
-            held.is_none() || arriving.waiting() == 0 || begun_at.elapsed() < due
+            !(held.as_ref().is_some_and(Charge::is_wanted) && is_too_slow(begun_at, arrived))
         };
         fill(socket, &mut buffer, target, settings.max_idle.min(STALL_PATIENCE), may_go_on).await?;
         if target == size {
@@ -211,7 +207,7 @@ async fn fill<S: AsyncRead + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Budgets;
+    use crate::{broker::Budgets, net::pace::GRACE};
     use tokio::io::AsyncWriteExt;
 
     fn settings() -> NetSettings {
