@@ -42,6 +42,11 @@ impl PutBudget {
         Self { limit, epoch: now, full_at: Duration::ZERO, last_draw: None }
     }
 
+    /// Whether there is a limit.
+    pub fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
     /// When the next token is (or was) there to be drawn.
     pub fn token_at(&self) -> Instant {
         self.epoch + self.available_from(0)

@@ -25,6 +25,7 @@ mod fencing;
 mod fencing_model;
 mod flush;
 mod flush_plan;
+mod gathering;
 mod hedge;
 mod metrics;
 mod mutation;

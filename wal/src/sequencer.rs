@@ -15,7 +15,7 @@
 //! - The acknowledged end of a log passes the batches of an object only when that object and every earlier one *that holds
 //!   batches of the same log* is durable. Objects without the log don't hold it up.
 
-use crate::budget::PutBudget;
+use crate::{budget::PutBudget, gathering::Gathering};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
@@ -109,6 +109,7 @@ struct Track {
 pub(crate) struct Sequencer {
     limits: Limits,
     budget: PutBudget,
+    gathering: Gathering,
     /// Looked up, never iterated, so its order can't influence anything.
     logs: HashMap<LogId, Track>,
     open: Collected,
@@ -134,6 +135,7 @@ impl Sequencer {
         Self {
             limits,
             budget,
+            gathering: Gathering::default(),
             logs: HashMap::new(),
             open: Collected::default(),
             full: VecDeque::new(),
@@ -179,7 +181,7 @@ impl Sequencer {
         if full {
             self.close_open_object();
         }
-        closed || full || self.holds == 0 && (first || self.is_worth_a_put())
+        closed || full || self.holds == 0 && (first || self.is_worth_a_put() || self.has_gathered())
     }
 
     fn close_open_object(&mut self) {
@@ -248,7 +250,19 @@ impl Sequencer {
             return self.open.latest;
         }
         let due = if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() };
-        Some(self.budget.collect_until(due, self.open.since?, self.open.latest?))
+        let due = self.budget.collect_until(due, self.open.since?, self.open.latest?);
+        Some(self.gathers_until().map_or(due, |until| due.max(until)))
+    }
+
+    /// Whether the open object has all of what it would wait for though a PUT costs nothing.
+    fn has_gathered(&self) -> bool {
+        !self.budget.is_limited() && self.gathering.is_enough(self.open.bytes)
+    }
+
+    /// Until when the open object waits for more though a PUT costs nothing.
+    fn gathers_until(&self) -> Option<Instant> {
+        let Collected { bytes, since, latest, .. } = self.open;
+        if self.budget.is_limited() { None } else { self.gathering.until(bytes, since?, latest?) }
     }
 
     fn is_held_back(&mut self, now: Instant) -> bool {
@@ -275,6 +289,7 @@ impl Sequencer {
     fn issue(&mut self, object: Collected, cause: Cause) -> CutObject {
         let sequence = self.next_sequence();
         let Collected { batches, bytes, since, .. } = object;
+        self.gathering.cut(bytes);
         for (log, batches) in &batches {
             let (Some(track), Some(last)) = (self.logs.get_mut(log), batches.last()) else { continue };
             track.unacknowledged.push_back((sequence, last.end_offset()));
