@@ -155,6 +155,17 @@ impl Groups {
         self.renew_by_commit(commit.request, now, effects);
         let retention_ms = commit.request.retention_time_ms;
         let expire_ms = if retention_ms == -1 { -1 } else { now.wall_ms.saturating_add(retention_ms) };
+        Ok(self.commit_records(commit, now, expire_ms, effects))
+    }
+
+    /// A record for each partition whose metadata isn't too long.
+    fn commit_records(
+        &self,
+        commit: OffsetCommit<'_>,
+        now: Now,
+        expire_ms: i64,
+        effects: &mut Effects,
+    ) -> Vec<Vec<(i32, ErrorCode)>> {
         let mut codes = Vec::with_capacity(commit.topics.len());
         for topic in commit.topics {
             let partitions = topic.partitions.iter().map(|partition| {
@@ -167,7 +178,30 @@ impl Groups {
             });
             codes.push(partitions.collect());
         }
-        Ok(codes)
+        codes
+    }
+
+    /// TxnOffsetCommit: gives the records, which are to be part of the producer's transaction (KIP-98, KIP-447). The codes are those
+    /// of the partitions, in the order of the request.
+    pub fn commit_in_transaction(
+        &self,
+        commit: OffsetCommit<'_>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
+        let request = commit.request;
+        check_group_id(&request.group_id)?;
+        let generation = request.generation_id_or_member_epoch;
+        let instance = request.group_instance_id.as_deref();
+        match self.classic(&request.group_id) {
+            Some(group) => group.check_transactional_commit(&request.member_id, instance, generation)?,
+            None if generation < 0 => {}
+            None => return Err(ErrorCode::IllegalGeneration),
+        }
+        if !commit.has_room {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        Ok(self.commit_records(commit, now, -1, effects))
     }
 
     fn check_commit(&self, commit: OffsetCommit<'_>) -> Result<(), ErrorCode> {
@@ -206,7 +240,28 @@ impl Groups {
     }
 
     /// OffsetFetch of one group, in the form of version 8. A group that isn't there has no offsets.
-    pub fn fetch_offsets(&self, group: &str, wanted: OffsetsWanted) -> Vec<OffsetFetchResponseTopics> {
+    ///
+    /// Where only stable ones are wanted, one that an open transaction may change has the error UNSTABLE_OFFSET_COMMIT (KIP-447).
+    pub fn fetch_offsets(
+        &self,
+        group: &str,
+        wanted: OffsetsWanted,
+        stable: bool,
+    ) -> Vec<OffsetFetchResponseTopics> {
+        let mut topics = self.committed_offsets(group, wanted);
+        if stable && self.pending.any(group) {
+            for topic in &mut topics {
+                for partition in &mut topic.partitions {
+                    if self.pending.is_open(group, &topic.name, partition.partition_index) {
+                        *partition = unstable(partition.partition_index);
+                    }
+                }
+            }
+        }
+        topics
+    }
+
+    fn committed_offsets(&self, group: &str, wanted: OffsetsWanted) -> Vec<OffsetFetchResponseTopics> {
         match wanted {
             OffsetsWanted::All => self.offsets.of_group(group).map(all_of_topic).collect(),
             OffsetsWanted::Of(topics) => {
@@ -244,7 +299,9 @@ impl Groups {
         if known.is_subscribed_to(topic) {
             return Err(ErrorCode::GroupSubscribedToTopic);
         }
-        if self.offsets.get(group, topic, partition).is_some() {
+        if self.offsets.get(group, topic, partition).is_some()
+            || self.pending.is_open(group, topic, partition)
+        {
             effects.records.push(tombstone(group, topic, partition));
         }
         Ok(())
@@ -303,6 +360,10 @@ fn all_of_topic<'a>(
     OffsetFetchResponseTopics::default()
         .with_name(TopicName(super::classic::text(name)))
         .with_partitions(partitions.collect())
+}
+
+fn unstable(partition: i32) -> OffsetFetchResponsePartitions {
+    fetched(partition, None).with_error_code(ErrorCode::UnstableOffsetCommit.code())
 }
 
 fn fetched(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {

@@ -243,7 +243,7 @@ impl Story {
 
     pub(super) fn committed(&self) -> i64 {
         let wanted = OffsetsWanted::Of(vec![(text("t"), Uuid::nil(), vec![0])]);
-        self.groups.fetch_offsets(GROUP, wanted)[0].partitions[0].committed_offset
+        self.groups.fetch_offsets(GROUP, wanted, false)[0].partitions[0].committed_offset
     }
 
     pub(super) fn state(&self) -> Option<State> {
@@ -664,13 +664,13 @@ fn offsets_are_stored_without_members_and_told_with_their_epoch() {
     let mut story = Story::new();
     assert_eq!(story.commit("", -1, 42), Ok(()));
     assert_eq!((story.state(), story.committed()), (Some(State::Empty), 42));
-    let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All);
+    let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false);
     let partition = &all[0].partitions[0];
     assert_eq!((&*all[0].name.0, partition.committed_offset, partition.committed_leader_epoch), ("t", 42, 5));
     let other = OffsetsWanted::Of(vec![(text("t"), Uuid::from_u128(8), vec![0])]);
-    let fetched = story.groups.fetch_offsets(GROUP, other);
+    let fetched = story.groups.fetch_offsets(GROUP, other, false);
     assert_eq!(fetched[0].partitions[0].committed_offset, -1, "a topic of the same name, not the same");
-    assert!(story.groups.fetch_offsets("other", OffsetsWanted::All).is_empty());
+    assert!(story.groups.fetch_offsets("other", OffsetsWanted::All, false).is_empty());
 }
 
 #[test]
@@ -742,7 +742,7 @@ fn offsets_of_a_group_with_members_are_kept_for_topics_that_they_subscribe_to() 
         story.beat(&ids[0], generation).expect("a member");
     }
     let names = |story: &Story| {
-        let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All);
+        let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false);
         all.iter().map(|topic| topic.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(names(&story), ["t"]);

@@ -1,5 +1,5 @@
 use super::command::{Finished, run, run_into};
-use crate::tools::KafkaJars;
+use crate::{process::Process, tools::KafkaJars};
 use anyhow::{Result, bail};
 use std::{net::SocketAddr, path::Path, process::Command};
 
@@ -57,6 +57,30 @@ impl KafkaTools {
         let arguments =
             ["--topic", topic, "--from-beginning", "--timeout-ms", "10000", "--formatter", &formatter];
         Ok(self.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)?.stdout)
+    }
+
+    /// `kafka-transactions.sh`.
+    pub fn transactions(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.TransactionsCommand", arguments)
+    }
+
+    /// `kafka-console-consumer.sh --isolation-level read_committed`: the records of `topic`, until no more come for a while.
+    pub fn consume_committed(&self, topic: &str) -> Result<Vec<String>> {
+        let arguments = ["--topic", topic, "--from-beginning", "--timeout-ms", "10000"];
+        let arguments = [&arguments[..], &["--isolation-level", "read_committed"]].concat();
+        let finished = self.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)?;
+        Ok(finished.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// Kafka's `TransactionalMessageCopier`, from partition 0 of `input` to `output`: each transaction has 50 records and the
+    /// offsets that it has read. Some it aborts by chance.
+    pub fn start_copier(&self, input: &str, output: &str, records: usize, log: &Path) -> Result<Process> {
+        let mut command = self.java("org.apache.kafka.tools.TransactionalMessageCopier");
+        command.args(["--broker-list", &self.address.to_string(), "--transactional-id", "the-copier"]);
+        command.args(["--input-topic", input, "--input-partition", "0", "--output-topic", output]);
+        command.args(["--consumer-group", "copiers", "--transaction-size", "50"]);
+        command.args(["--max-messages", &records.to_string(), "--enable-random-aborts"]);
+        Process::spawn(&mut command, log)
     }
 
     /// `kafka-delete-records.sh`.

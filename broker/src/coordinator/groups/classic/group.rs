@@ -358,6 +358,22 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// The same of a commit in a transaction. Old producers name no member, and a rebalance stops nobody: what is read was
+    /// processed, and the transaction decides.
+    pub(in crate::coordinator::groups) fn check_transactional_commit(
+        &self,
+        id: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        let names_nobody = generation < 0 && id.is_empty() && instance.is_none();
+        if names_nobody || generation < 0 && self.state == State::Empty {
+            return Ok(());
+        }
+        self.check_member(id, instance)?;
+        if generation != self.generation { Err(ErrorCode::IllegalGeneration) } else { Ok(()) }
+    }
+
     pub(super) fn all_have_joined(&self) -> bool {
         self.members.len() == self.awaiting_join && self.pending_joins.is_empty()
     }
