@@ -72,7 +72,7 @@ impl Broker {
         let shard = self.shard_of_groups(topic, partition)?;
         shard.end_transaction(marker).map_err(|error| match error {
             // Transaction coordinators, who ask, try again at this.
-            AppendToShard::NotReady(_) => ErrorCode::NotLeaderOrFollower,
+            AppendToShard::NotReady => ErrorCode::NotLeaderOrFollower,
             AppendToShard::Refused(error) => code_of(&error),
         })
     }

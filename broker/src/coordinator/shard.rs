@@ -242,7 +242,7 @@ impl<R: Rules> Shard<R> {
 
     /// Ends a producer's transaction in this log and in the state.
     pub(super) fn end_transaction(&self, marker: &EndMarker) -> Result<Appended, AppendToShard> {
-        let mut inner = self.ready().map_err(AppendToShard::NotReady)?;
+        let mut inner = self.ready().map_err(|_| AppendToShard::NotReady)?;
         let batch = marker.batch(self.means.runtime.now_ms());
         let Means { cache, wal, .. } = &self.means;
         let appended = self.log.append_marker(batch, marker.transaction_version, cache, wal)?;
@@ -449,7 +449,7 @@ const NO_PRODUCER: i64 = -1;
 #[derive(Debug)]
 pub(super) enum AppendToShard {
     /// The shard is loading, or closed.
-    NotReady(ErrorCode),
+    NotReady,
     /// The log has refused it.
     Refused(AppendError),
 }

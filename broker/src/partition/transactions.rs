@@ -62,8 +62,10 @@ impl TailTransactions {
     /// What was verified before a marker says nothing of what comes behind it.
     pub(super) fn end_verifications_of(&mut self, producer: ProducerId) {
         let all = (producer, 0)..=(producer, u64::MAX);
-        let numbers: Vec<_> = self.verifying.range(all).copied().collect();
-        numbers.iter().for_each(|one| drop(self.verifying.remove(one)));
+        let ended: Vec<_> = self.verifying.range(all).copied().collect();
+        for verification in &ended {
+            self.verifying.remove(verification);
+        }
     }
 
     pub(super) fn is_verified(&self, verification: &Verification) -> bool {

@@ -107,7 +107,7 @@ async fn described(bed: &Bed) -> String {
 
 async fn committed(bed: &Bed, world: &World, stable: bool) -> (i16, i64) {
     loop {
-        let request = fetch_offsets(9, world, Some(&[0])).with_require_stable(stable);
+        let request = OffsetFetchRequest { require_stable: stable, ..fetch_offsets(9, world, Some(&[0])) };
         let mut fetched = answer!(bed.ask(9, request), OffsetFetch);
         let group = fetched.groups.remove(0);
         if group.error_code == 0 {

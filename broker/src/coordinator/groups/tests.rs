@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_protocol::{
     ErrorCode,
-    coordinator_records::GroupRecord,
+    coordinator_records::{CoordinatorRecord as _, GroupRecord},
     messages::{
         GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest, StrBytes,
         SyncGroupRequest, SyncGroupResponse,
