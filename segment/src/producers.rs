@@ -226,7 +226,7 @@ impl Producers {
 
     /// What to tell so that the `count` least recently active are evicted; none of those with an open transaction.
     pub fn evicting(&self, count: usize) -> Forgetting {
-        let last = self.idle.iter().take(count).next_back();
+        let last = count.min(self.idle.len()).checked_sub(1).and_then(|at| self.idle.iter().nth(at));
         let evicted = last.map_or(Offset(0), |(last_offset, _)| last_offset.plus(1));
         Forgetting { expired: Offset(0), evicted }
     }

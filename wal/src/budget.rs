@@ -10,7 +10,7 @@ const MAX_DEBT: u32 = 1;
 /// would cost more in work than it saves in waiting.
 const UNLIMITED_SPACING: Duration = Duration::from_millis(1);
 /// While tokens are scarce, an object is cut after this part of a period without a further batch …
-const PAUSE_PART: u32 = 10;
+const PAUSE_PART: u32 = 5;
 /// … or this part of a period after its first.
 const COLLECT_PART: u32 = 2;
 /// The slowest rate: one token in this long.

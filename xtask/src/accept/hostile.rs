@@ -29,7 +29,7 @@ const FUZZED: Duration = Duration::from_secs(600);
 const TOPIC: &str = "honest";
 
 pub fn check(report: &mut Report) -> Result<()> {
-    raise_file_limit(CONNECTIONS as u64 * 2 + 1000)
+    raise_file_limit(CONNECTIONS as u64 + 1000)
         .context("10,000 connections need as many file descriptors")?;
     let mut broker = Options::new()?.set("memory.bytes", MEMORY).start()?;
     let address = broker.address();
