@@ -19,10 +19,10 @@ pub fn relieve(broker: &Arc<Broker>) {
             budget.pressure().await;
             while budget.waiting() > 0 {
                 let Some(broker) = weak.upgrade() else { return };
-                if broker.wal.unflushed_bytes() > part {
+                // Tiny batches are charged more than their bytes: though few are unflushed, they may be all there is to free.
+                let unflushed = broker.wal.unflushed_bytes();
+                if unflushed > part || (broker.cache.shrink(part) == 0 && unflushed > 0) {
                     broker.wal.request_flush();
-                } else {
-                    broker.cache.shrink(part);
                 }
                 drop(broker);
                 tokio::time::sleep(INTERVAL).await;

@@ -49,6 +49,8 @@ const PATIENCE: Patience = Patience {
 /// How long requests in hand may keep an orderly end waiting: a fetch waits as long as its client likes, and so does a client
 /// that doesn't take its response. As long as clients usually wait for a fetch, many times over.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an orderly end waits for its last flush: with the above, as long as Kubernetes waits before it kills.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a broker until it is stopped or fenced.
 pub fn run(config: Config) -> ExitCode {
@@ -307,8 +309,14 @@ async fn shut_down(server: &Server, broker: &Arc<Broker>) -> Stop {
         if timeout(DRAIN_PATIENCE, server.drain()).await.is_err() {
             tracing::info!("some requests are still in hand; they are answered that this broker has stopped");
         }
-        if let Err(error) = broker.close().await {
-            tracing::warn!(%error, "could not flush; the next start recovers from the write-ahead log");
+        match timeout(CLOSE_PATIENCE, broker.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not flush; the next start recovers from the write-ahead log");
+            }
+            Err(_) => tracing::warn!(
+                "the object store takes no flush; the next start recovers from the write-ahead log"
+            ),
         }
     };
     tokio::select! {

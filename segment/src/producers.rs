@@ -218,6 +218,8 @@ impl Producers {
 
     fn evict(&mut self, id: ProducerId) {
         let Some(producer) = self.take(id) else { return };
+        // State blocks hold the id plus one; the highest of all was never given out.
+        let id = ProducerId(id.0.min(i64::MAX - 1));
         let evicted =
             self.evicted.get_or_insert(Evicted { highest_id: id, last_offset: producer.last_offset });
         evicted.highest_id = evicted.highest_id.max(id);

@@ -293,3 +293,13 @@ fn a_batch_is_never_folded_in_twice() {
     state.apply(&data(1, 0, 3).build().entry());
     state.apply(&data(1, 3, 3).base_offset(1).build().entry());
 }
+
+#[test]
+fn the_highest_id_there_is_can_be_evicted_and_stored() {
+    let mut log = Log::default();
+    log.append(data(i64::MAX, 0, 1));
+    let evicting = log.state.producers.evicting(1);
+    log.state.forget_producers(&evicting);
+    assert!(log.state.producers.evicted().is_some());
+    assert_eq!(LogState::decode(&log.state.encode()), Ok(log.state));
+}

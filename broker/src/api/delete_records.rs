@@ -1,7 +1,10 @@
 //! DeleteRecords: moves the start of logs up (KIP-107).
 
 use super::Handlers;
-use crate::context::{Operation, RequestContext};
+use crate::{
+    context::{Operation, RequestContext},
+    topics::is_internal,
+};
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_segment::Offset;
 
@@ -41,6 +44,9 @@ impl Handlers {
         wanted: &DeleteRecordsPartition,
     ) -> Result<Offset, ErrorCode> {
         let log = self.log_of(context, Operation::Delete, topic, wanted.partition_index)?;
+        if is_internal(topic) {
+            return Err(ErrorCode::InvalidTopicException);
+        }
         let view = log.view();
         let to = if wanted.offset == ALL { view.high_watermark } else { Offset(wanted.offset) };
         if to < Offset(0) || to > view.high_watermark {

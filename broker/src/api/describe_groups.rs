@@ -2,6 +2,7 @@
 
 use super::Handlers;
 use crate::context::{Operation, RequestContext};
+use std::collections::BTreeSet;
 use thalweg_protocol::{ErrorCode, messages::*};
 
 use describe_groups_response::DescribedGroup;
@@ -13,8 +14,13 @@ impl Handlers {
         version: i16,
         request: DescribeGroupsRequest,
     ) -> DescribeGroupsResponse {
-        let mut groups = Vec::with_capacity(request.groups.len());
+        let mut seen = BTreeSet::new();
+        let mut groups = Vec::new();
         for id in request.groups {
+            // A group that is named twice is answered once: its members may be many.
+            if !seen.insert(id.clone()) {
+                continue;
+            }
             let mut group = match self.describe_group(context, version, &id).await {
                 Ok(group) => group,
                 Err(code) => DescribedGroup::default().with_group_id(id.clone()).with_error_code(code.code()),

@@ -5,6 +5,7 @@ use crate::{
     context::{Operation, RequestContext},
     coordinator::groups::OffsetsWanted,
 };
+use std::collections::BTreeSet;
 use thalweg_protocol::{ErrorCode, messages::*};
 
 use offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
@@ -29,9 +30,13 @@ impl Handlers {
     ) -> OffsetFetchResponse {
         let stable = request.require_stable;
         if version >= BATCHED {
-            let mut groups = Vec::with_capacity(request.groups.len());
+            let mut seen = BTreeSet::new();
+            let mut groups = Vec::new();
             for group in request.groups {
-                groups.push(self.fetch_group(context, version, group, stable).await);
+                // A group that is named twice is answered once: what it has committed may be large.
+                if seen.insert(group.group_id.clone()) {
+                    groups.push(self.fetch_group(context, version, group, stable).await);
+                }
             }
             return OffsetFetchResponse::default().with_groups(groups);
         }

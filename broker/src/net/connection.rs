@@ -4,6 +4,7 @@ use super::{
     Class, NetMetrics, Peer, Reply, Rope, Service,
     frame::{FrameError, read_frame},
     limits::NetSettings,
+    pace::{LOOK, is_too_slow},
 };
 use bytes::Buf;
 use futures::future::BoxFuture;
@@ -138,18 +139,11 @@ async fn give_out<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// While others wait for the memory that a response keeps, its client has this long for it …
-const GRACE: Duration = Duration::from_secs(10);
-/// … and a second for so many bytes.
-const BYTES_A_SECOND: u32 = 1 << 20;
-/// How often a write that stands still looks whether it still may.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Writes a response. A client that takes nothing for `patience` is given up, as Kafka does; one that takes it slowly only while
 /// others wait for what it keeps in memory.
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: Duration) -> Result<(), End> {
     let begun = Instant::now();
-    let due = begun + GRACE + Duration::from_secs(1).mul_f64(rope.len() as f64 / f64::from(BYTES_A_SECOND));
+    let whole = rope.remaining();
     let mut moved = begun;
     while rope.has_remaining() {
         if let Ok(written) = timeout(LOOK.min(patience), writer.write_buf(&mut rope)).await {
@@ -161,7 +155,7 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: 
         if moved.elapsed() >= patience {
             return Err(End::Stuck);
         }
-        if Instant::now() >= due && rope.is_wanted() {
+        if is_too_slow(begun, whole - rope.remaining()) && rope.is_wanted() {
             return Err(End::Slow);
         }
     }
@@ -171,6 +165,7 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut rope: Rope, patience: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::pace::GRACE;
     use bytes::Bytes;
     use thalweg_runtime::Budget;
     use tokio::io::AsyncReadExt;

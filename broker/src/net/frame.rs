@@ -1,12 +1,15 @@
 //! Reads one frame: its length, its first bytes, then the rest into a buffer of its own that its records stay slices of.
 
-use super::limits::NetSettings;
+use super::{
+    limits::NetSettings,
+    pace::{LOOK, is_too_slow},
+};
 use bytes::{Bytes, BytesMut};
 use std::{io, time::Duration};
 use thalweg_runtime::{Budget, Charge};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// Under which bounds a request is read.
@@ -54,6 +57,9 @@ pub enum FrameError {
         /// What is allowed for this API.
         max: usize,
     },
+    /// It arrives slowly, and others wait for the memory that it takes.
+    #[error("a frame arrives too slowly: {0} bytes so far")]
+    Slow(usize),
     /// Memory for the rest of a frame did not become free in time.
     #[error("no memory for a frame of {0} bytes: the broker is overloaded")]
     Overloaded(usize),
@@ -63,8 +69,10 @@ pub enum FrameError {
 const PREFIX: usize = 12;
 /// The shortest request: key, version, correlation id.
 const MIN_FRAME: usize = 8;
-/// Buffers grow in these steps as bytes arrive, so that a length alone costs nothing.
+/// Buffers grow in these steps as bytes arrive, so that a length alone costs nothing …
 const GROWTH: usize = 16;
+/// … and from here on in steps of two, so that a frame takes no more than twice what has arrived of it.
+const LARGE: usize = 1024 * 1024;
 /// What a Produce takes beyond its frame while it waits for its PUT.
 const PENDING_PRODUCE: usize = 1024;
 /// Every connection may hold this much of a frame uncharged.
@@ -73,6 +81,7 @@ const FIRST_BUFFER: usize = 4 * 1024;
 const STALL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a frame that has begun to arrive may wait for memory.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Reads the next frame.
 pub async fn read_frame<S: AsyncRead + Unpin>(
     socket: &mut S,
@@ -129,19 +138,24 @@ async fn read_body<S: AsyncRead + Unpin>(
         Class::Other => &budgets.receiving,
     };
     if class == Class::Produce {
-        // Wait for room before the rest is read rather than half-way; only what arrives is then taken.
-        drop(budgets.produce.charge(size).await);
+        // Wait for room before the rest is read rather than half-way; only what arrives is then taken. Not for more than most
+        // frames have: a length alone must not hold up others.
+        drop(budgets.produce.charge(size.min(LARGE)).await);
     }
+    let begun_at = Instant::now();
     let mut held = None;
     let mut target = FIRST_BUFFER.min(size);
     let mut buffer = BytesMut::with_capacity(target);
     buffer.extend_from_slice(begun);
     loop {
-        fill(socket, &mut buffer, target, settings.max_idle.min(STALL_PATIENCE)).await?;
+        let may_go_on = |arrived: usize| {
+            !(held.as_ref().is_some_and(Charge::is_wanted) && is_too_slow(begun_at, arrived))
+        };
+        fill(socket, &mut buffer, target, settings.max_idle.min(STALL_PATIENCE), may_go_on).await?;
         if target == size {
             break;
         }
-        target = (target * GROWTH).min(size);
+        target = (target * if target < LARGE { GROWTH } else { 2 }).min(size);
         held = Some(regrow(arriving, held, target).await?);
         let mut larger = BytesMut::with_capacity(target);
         larger.extend_from_slice(&buffer);
@@ -168,13 +182,23 @@ async fn fill<S: AsyncRead + Unpin>(
     buffer: &mut BytesMut,
     target: usize,
     max_idle: Duration,
+    may_go_on: impl Fn(usize) -> bool,
 ) -> Result<(), FrameError> {
+    let mut moved = Instant::now();
     while buffer.len() < target {
         let room = (target - buffer.len()) as u64;
         let mut limited = (&mut *socket).take(room);
-        let read = timeout(max_idle, limited.read_buf(buffer)).await.map_err(|_| FrameError::Idle)??;
-        if read == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        if let Ok(read) = timeout(LOOK.min(max_idle), limited.read_buf(buffer)).await {
+            if read? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            moved = Instant::now();
+        }
+        if moved.elapsed() >= max_idle {
+            return Err(FrameError::Idle);
+        }
+        if buffer.len() < target && !may_go_on(buffer.len()) {
+            return Err(FrameError::Slow(buffer.len()));
         }
     }
     Ok(())
@@ -183,7 +207,7 @@ async fn fill<S: AsyncRead + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Budgets;
+    use crate::{broker::Budgets, net::pace::GRACE};
     use tokio::io::AsyncWriteExt;
 
     fn settings() -> NetSettings {
@@ -233,6 +257,44 @@ mod tests {
             let read = read_frame(&mut server, &settings(), |_| (Class::Other, "test")).await;
             assert!(matches!(read, Err(FrameError::Length { .. })), "{length}");
         }
+    }
+
+    /// A frame of 300 KiB of which 100 KiB arrive, and then a byte every five seconds.
+    async fn trickle(settings: &NetSettings) -> FrameError {
+        let (mut client, mut server) = tokio::io::duplex(1 << 20);
+        let sending = async {
+            client.write_all(&(300_i32 << 10).to_be_bytes()).await.expect("there is room");
+            client.write_all(&vec![0; 100 << 10]).await.expect("there is room");
+            for _ in 0..200 {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                client.write_all(&[0]).await.expect("there is room");
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = sending => unreachable!("it never ends"),
+            read = read_frame(&mut server, settings, |_| (Class::Produce, "test")) => read.expect_err("cut off"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_may_arrive_slowly_while_nobody_waits_for_its_memory() {
+        let begun = Instant::now();
+        assert!(matches!(trickle(&settings()).await, FrameError::Idle));
+        assert!(begun.elapsed() > Duration::from_secs(1000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_arrives_slowly_is_given_up_once_others_wait_for_its_memory() {
+        let settings = settings();
+        let begun = Instant::now();
+        let (ended, ()) = tokio::join!(trickle(&settings), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(settings.budgets.produce.charge(1 << 20).await);
+        });
+        assert!(matches!(ended, FrameError::Slow(_)), "{ended}");
+        assert!(begun.elapsed() < GRACE + Duration::from_secs(6), "{:?}", begun.elapsed());
+        assert_eq!(settings.budgets.produce.used(), 0);
     }
 
     #[tokio::test]

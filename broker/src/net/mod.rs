@@ -13,6 +13,7 @@ mod connection;
 mod frame;
 mod limits;
 mod metrics;
+mod pace;
 mod rope;
 mod server;
 

@@ -145,6 +145,19 @@ async fn committed_offsets_are_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn records_of_an_internal_topic_are_not_for_clients_to_delete() {
+    let (bed, world) = with_groups().await;
+    commit(&bed, 10, commit_request(10, &world, &[0], 3)).await;
+    let wanted = delete_records_request::DeleteRecordsPartition::default().with_offset(-1);
+    let wanted = delete_records_request::DeleteRecordsTopic::default()
+        .with_name(topic(OFFSETS_TOPIC))
+        .with_partitions(vec![wanted]);
+    let request = DeleteRecordsRequest::default().with_timeout_ms(10_000).with_topics(vec![wanted]);
+    let answered = answer!(bed.ask(2, request), DeleteRecords);
+    assert_eq!(answered.topics[0].partitions[0].error_code, ErrorCode::InvalidTopicException.code());
+}
+
+#[tokio::test]
 async fn a_commit_says_of_each_partition_what_became_of_it() {
     let (bed, world) = with_groups().await;
     let unknown = ErrorCode::UnknownTopicOrPartition.code();

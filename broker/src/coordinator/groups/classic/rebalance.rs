@@ -6,6 +6,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use thalweg_protocol::ErrorCode;
 
+/// While none of a group's static members has joined, it is looked at no more often than this, whatever timeout they gave.
+const LOOK_AGAIN_MS: u64 = 1000;
+
 impl Flow<'_> {
     /// Somebody has come or gone: begins a rebalance, or ends the join phase of one that this was waited for.
     pub(super) fn rebalance_or_complete_join(&mut self, reason: &str) {
@@ -75,7 +78,8 @@ impl Flow<'_> {
         if !self.group.members.is_empty() && !self.elect_leader() {
             // Static members only, and none has joined: their sessions decide.
             let timer = self.join_timer();
-            return self.set_timer(timer, self.group.rebalance_timeout_ms(), Alarm::CompleteJoin);
+            let patience = self.group.rebalance_timeout_ms().max(LOOK_AGAIN_MS);
+            return self.set_timer(timer, patience, Alarm::CompleteJoin);
         }
         self.group.begin_generation(self.now.wall_ms);
         match self.group.state {
