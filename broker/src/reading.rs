@@ -76,7 +76,7 @@ impl Broker {
         let end = runs.last().map_or(Offset(0), |run| run.end);
         let chunks: Vec<Bytes> = runs.into_iter().map(|run| run.bytes).collect();
         let len = chunks.iter().map(Bytes::len).sum();
-        let transactional = chunks.iter().any(|chunk| is_transactional(chunk));
+        let transactional = chunks.iter().any(is_transactional);
         Ok(Slices { chunks, held: Vec::new(), len, end, transactional })
     }
 

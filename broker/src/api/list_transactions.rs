@@ -5,10 +5,15 @@ use crate::{
     context::{Operation, RequestContext},
     coordinator::transactions::{ListFilters, State},
 };
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use thalweg_protocol::{ErrorCode, messages::*};
 
 use list_transactions_response::TransactionState;
+
+/// Longest pattern, in bytes.
+const PATTERN_MAX: usize = 4 * 1024;
+/// Most bytes that a pattern may take when it is compiled.
+const PATTERN_COMPILED_MAX: usize = 1024 * 1024;
 
 impl Handlers {
     pub(super) async fn list_transactions(
@@ -53,10 +58,17 @@ impl Handlers {
     }
 }
 
-/// What an id must match as a whole, if anything.
+/// What an id must match as a whole, if anything. A pattern takes many times its length in memory while it is read.
 fn pattern_of(request: &ListTransactionsRequest) -> Result<Option<Regex>, regex::Error> {
     let pattern = request.transactional_id_pattern.as_ref().filter(|pattern| !pattern.is_empty());
-    pattern.map(|pattern| Regex::new(&format!("^(?:{})$", pattern.as_str()))).transpose()
+    let Some(pattern) = pattern else { return Ok(None) };
+    if pattern.len() > PATTERN_MAX {
+        return Err(regex::Error::CompiledTooBig(PATTERN_MAX));
+    }
+    RegexBuilder::new(&format!("^(?:{})$", pattern.as_str()))
+        .size_limit(PATTERN_COMPILED_MAX)
+        .build()
+        .map(Some)
 }
 
 /// The filters, and the names of states that nobody knows.
@@ -72,4 +84,24 @@ fn filters_of(request: &ListTransactionsRequest) -> (ListFilters, Vec<StrBytes>)
         duration_ms: Some(request.duration_filter).filter(|duration| *duration >= 0),
     };
     (filters, unknown.cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Result<Option<Regex>, regex::Error> {
+        let text = Some(StrBytes::from_string(text.to_owned()));
+        pattern_of(&ListTransactionsRequest::default().with_transactional_id_pattern(text))
+    }
+
+    #[test]
+    fn a_pattern_is_that_of_a_whole_id_and_has_bounds() {
+        assert!(matches!(pattern(""), Ok(None)));
+        let one = pattern("a|bc").expect("a pattern").expect("not empty");
+        assert_eq!(["a", "bc", "ac", "abc"].map(|id| one.is_match(id)), [true, true, false, false]);
+        for bad in ["(", "a{1000}{1000}{1000}", &"a".repeat(PATTERN_MAX + 1)] {
+            assert!(pattern(bad).is_err());
+        }
+    }
 }

@@ -293,6 +293,14 @@ const ACTING: &[(&str, &str)] = &[
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         "How often transactions that take too long are looked for.",
     ),
+    (
+        "add.partitions.to.txn.retry.backoff.ms",
+        "Between looks whether a producer's last transaction is complete, while it begins the next one.",
+    ),
+    (
+        "add.partitions.to.txn.retry.backoff.max.ms",
+        "How long to go on with that before the client is told to try again.",
+    ),
     ("transactional.id.expiration.ms", "A transactional id is forgotten after this many idle milliseconds."),
     (
         "transaction.remove.expired.transaction.cleanup.interval.ms",

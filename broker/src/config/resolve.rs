@@ -175,6 +175,8 @@ impl Config {
             abort_interval: millis(abort_interval),
             id_expiration: millis(self.number("transactional.id.expiration.ms")),
             expiry_interval: millis(expiry_interval),
+            join_backoff: millis(self.number("add.partitions.to.txn.retry.backoff.ms")),
+            join_patience: millis(self.number("add.partitions.to.txn.retry.backoff.max.ms")),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     shard::{Means, Shard},
     shards::{Shards, partition_of},
     transactions::{
-        EndTransaction, Ended, InitProducer, Initialised, Producer, Task, TopicPartition,
+        AddPartitions, EndTransaction, Ended, InitProducer, Initialised, Producer, Task, TopicPartition,
         TransactionSettings, Transactions,
     },
 };
@@ -22,6 +22,7 @@ use std::{
 use thalweg_metadata::MetadataError;
 use thalweg_protocol::ErrorCode;
 use thalweg_segment::Offset;
+use tokio::time::Instant;
 
 /// The transaction coordinator of a broker: a shard for each partition of `__transaction_state` that it owns.
 pub type TransactionCoordinator = Shards<Transactions>;
@@ -34,9 +35,6 @@ pub const ADDING: i16 = 2;
 
 /// Wait before something is tried again that another part of the broker isn't ready for.
 const RETRY: Duration = Duration::from_millis(50);
-/// Between looks whether the transaction before is complete, and how long to go on with that: some PUTs.
-const END_INTERVAL: Duration = Duration::from_millis(10);
-const END_PATIENCE: Duration = Duration::from_millis(500);
 
 impl TransactionCoordinator {
     /// A coordinator without shards.
@@ -70,6 +68,17 @@ struct Ending {
     version: i16,
 }
 
+/// What became of a marker in the partitions of its transaction.
+#[derive(Default)]
+struct Appending {
+    /// What to wait for.
+    appended: Vec<(Arc<Log>, Offset)>,
+    /// Partitions to try again.
+    refused: Vec<TopicPartition>,
+    /// A newer coordinator has written to one of them: the transaction is its.
+    fenced: bool,
+}
+
 impl Ending {
     /// Writes the markers, again and again until they are durable in all partitions, and says so. Gives up when the broker isn't
     /// the owner any more: the next one reads the decision from the log.
@@ -80,11 +89,15 @@ impl Ending {
             if shard.log().closed().is_some() {
                 return;
             }
-            let (appended, refused) = broker.append_markers(&self.marker(&shard), left);
+            let Appending { appended, refused, fenced } = broker.append_markers(&self.marker(&shard), left);
             for (log, end) in appended {
                 if log.durable(end).await == Err(Closed::NotOwner) {
                     return;
                 }
+            }
+            if fenced {
+                tracing::error!(id = %self.id, "a transaction is left as it is: a newer coordinator has ended it");
+                return;
             }
             if refused.is_empty() {
                 // An error says that the shard is closed.
@@ -201,10 +214,8 @@ impl Broker {
         version: i16,
     ) -> Result<(), ErrorCode> {
         let shard = self.transaction_shard(id)?;
-        let done = shard.run(|state, now, effects| {
-            state.add_partitions(id, producer, partitions, version, now, effects)
-        })?;
-        done.durable().await?
+        let add = AddPartitions { id, producer, partitions, version, has_room: shard.has_room() };
+        shard.run(|state, now, effects| state.add_partitions(add, now, effects))?.durable().await?
     }
 
     /// Whether each of the partitions is part of a transaction.
@@ -220,7 +231,7 @@ impl Broker {
     }
 
     /// Has partitions join a transaction before they are written to: by adding them where `adds`, else by looking whether the
-    /// client has. Waits a moment for the transaction before to be complete.
+    /// client has. Who adds waits a moment for the transaction before to be complete: clients wait longer before they try again.
     pub async fn join_transaction(
         self: &Arc<Self>,
         id: &str,
@@ -228,44 +239,42 @@ impl Broker {
         partitions: &[TopicPartition],
         adds: bool,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
-        let patience = tokio::time::Instant::now() + END_PATIENCE;
+        if !adds {
+            return self.verify_in_transaction(id, producer, partitions).await;
+        }
+        let settings = &self.settings.transactions;
+        let until = Instant::now() + settings.join_patience;
         loop {
-            let joined = match adds {
-                true => {
-                    let added = self.add_to_transaction(id, producer, partitions, ADDING).await;
-                    added.map(|()| vec![ErrorCode::None; partitions.len()])
+            match self.add_to_transaction(id, producer, partitions, ADDING).await {
+                Err(ErrorCode::ConcurrentTransactions) if Instant::now() < until => {
+                    tokio::time::sleep(settings.join_backoff).await;
                 }
-                false => self.verify_in_transaction(id, producer, partitions).await,
-            };
-            match joined {
-                Err(ErrorCode::ConcurrentTransactions) if tokio::time::Instant::now() < patience => {
-                    tokio::time::sleep(END_INTERVAL).await;
-                }
-                joined => return joined,
+                added => return added.map(|()| vec![ErrorCode::None; partitions.len()]),
             }
         }
     }
 
-    /// Appends a marker to partitions, in one WAL object. Returns what to wait for, and the partitions to try again.
-    fn append_markers(
-        self: &Arc<Self>,
-        marker: &EndMarker,
-        partitions: Vec<TopicPartition>,
-    ) -> (Vec<(Arc<Log>, Offset)>, Vec<TopicPartition>) {
+    /// Appends a marker to partitions, in one WAL object.
+    fn append_markers(self: &Arc<Self>, marker: &EndMarker, partitions: Vec<TopicPartition>) -> Appending {
         let _one_object = self.wal.hold();
-        let (mut appended, mut refused) = (Vec::new(), Vec::new());
+        let mut done = Appending::default();
         for (name, partition) in partitions {
             // What is of a topic that is no more needs no end.
             let Some(topic) = self.topics.by_name(&name) else { continue };
             match self.append_marker(&topic, partition, marker) {
-                Ok((log, at)) => appended.push((log, at.end)),
+                Ok((log, at)) => done.appended.push((log, at.end)),
                 Err(ErrorCode::UnknownTopicOrPartition) => {}
-                Err(ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced) => {
+                // Nothing of this transaction is open there: a later one could not have begun before.
+                Err(ErrorCode::InvalidProducerEpoch) => {
                     tracing::warn!(topic = %name, partition, ?marker, "a partition has seen a later end");
                 }
-                Err(_) => refused.push((name, partition)),
+                Err(ErrorCode::TransactionCoordinatorFenced) => {
+                    tracing::warn!(topic = %name, partition, ?marker, "a partition has seen a newer coordinator");
+                    done.fenced = true;
+                }
+                Err(_) => done.refused.push((name, partition)),
             }
         }
-        (appended, refused)
+        done
     }
 }

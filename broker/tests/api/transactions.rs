@@ -59,11 +59,18 @@ async fn init(bed: &Bed, timeout_ms: i32) -> Producer {
     }
 }
 
+/// Waits for the transaction before, as clients do.
 async fn produce(bed: &Bed, world: &World, version: i16, producer: Producer, sequence: i32) -> i16 {
-    let records = batch().producer(producer.0, producer.1, sequence).transactional().bytes();
-    let request = produce_request(version, world, 0, Some(records))
-        .with_transactional_id(Some(TransactionalId(text(ID))));
-    answer!(bed.ask(version, request), Produce).responses[0].partition_responses[0].error_code
+    loop {
+        let records = batch().producer(producer.0, producer.1, sequence).transactional().bytes();
+        let request = produce_request(version, world, 0, Some(records))
+            .with_transactional_id(Some(TransactionalId(text(ID))));
+        let answer = answer!(bed.ask(version, request), Produce);
+        match answer.responses[0].partition_responses[0].error_code {
+            code if is_for_later(code) => tokio::task::yield_now().await,
+            code => return code,
+        }
+    }
 }
 
 async fn end(bed: &Bed, version: i16, producer: Producer, commit: bool) -> (i16, Producer) {

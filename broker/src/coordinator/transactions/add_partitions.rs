@@ -6,18 +6,30 @@ use super::{
 };
 use thalweg_protocol::ErrorCode;
 
+/// Partitions that are to join a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct AddPartitions<'a> {
+    /// Transactional id.
+    pub id: &'a str,
+    /// Whose transaction.
+    pub producer: Producer,
+    /// Which.
+    pub partitions: &'a [TopicPartition],
+    /// Version of the protocol that the client speaks.
+    pub version: i16,
+    /// Whether there is memory for more of them.
+    pub has_room: bool,
+}
+
 impl Transactions {
-    /// Adds partitions to the producer's transaction, which begins with the first. `version` is that of the protocol that the
-    /// client speaks.
+    /// Adds partitions to the producer's transaction, which begins with the first.
     pub fn add_partitions(
         &mut self,
-        id: &str,
-        producer: Producer,
-        partitions: &[TopicPartition],
-        version: i16,
+        add: AddPartitions<'_>,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
+        let AddPartitions { id, producer, partitions, version, has_room } = add;
         // First of all: the producer may be one that is told already and that the state has only when the end is complete.
         if self.by_id.get(id).is_some_and(Transaction::is_ending) {
             return Err(ErrorCode::ConcurrentTransactions);
@@ -26,6 +38,9 @@ impl Transactions {
         let ongoing = known.state == State::Ongoing;
         if ongoing && partitions.iter().all(|partition| known.partitions.contains(partition)) {
             return Ok(());
+        }
+        if !has_room {
+            return Err(ErrorCode::CoordinatorNotAvailable);
         }
         let mut next = known.next(State::Ongoing, now.wall_ms);
         next.partitions.extend(partitions.iter().cloned());

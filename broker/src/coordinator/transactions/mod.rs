@@ -21,6 +21,7 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
+pub use add_partitions::AddPartitions;
 pub use describe::ListFilters;
 pub use end::{EndTransaction, Ended};
 pub use init_producer_id::{InitProducer, Initialised};

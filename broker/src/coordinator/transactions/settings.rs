@@ -17,6 +17,10 @@ pub struct TransactionSettings {
     pub id_expiration: Duration,
     /// `transaction.remove.expired.transaction.cleanup.interval.ms`.
     pub expiry_interval: Duration,
+    /// `add.partitions.to.txn.retry.backoff.ms`: between looks whether the transaction before is complete, while a partition is to join.
+    pub join_backoff: Duration,
+    /// `add.partitions.to.txn.retry.backoff.max.ms`: how long to go on with that.
+    pub join_patience: Duration,
 }
 
 impl Default for TransactionSettings {
@@ -28,6 +32,8 @@ impl Default for TransactionSettings {
             abort_interval: Duration::from_secs(10),
             id_expiration: Duration::from_secs(7 * 86_400),
             expiry_interval: Duration::from_secs(3_600),
+            join_backoff: Duration::from_millis(20),
+            join_patience: Duration::from_millis(100),
         }
     }
 }

@@ -81,8 +81,13 @@ impl Story {
     }
 
     fn add(&mut self, producer: Producer, partition: i32) -> Result<(), ErrorCode> {
+        self.add_with_room(producer, partition, true)
+    }
+
+    fn add_with_room(&mut self, producer: Producer, partition: i32, has_room: bool) -> Result<(), ErrorCode> {
         let partitions = [("t".into(), partition)];
-        self.run(|state, now, effects| state.add_partitions(ID, producer, &partitions, 2, now, effects))
+        let add = AddPartitions { id: ID, producer, partitions: &partitions, version: 2, has_room };
+        self.run(|state, now, effects| state.add_partitions(add, now, effects))
     }
 
     fn end(&mut self, producer: Producer, commit: bool, version: i16) -> Result<Option<Producer>, ErrorCode> {
@@ -254,7 +259,7 @@ fn a_transaction_that_takes_too_long_is_aborted_even_after_a_restart() {
         let mut story = story.restarted();
         story.pass(Duration::from_secs(16));
         assert_eq!(story.write_markers(), Some((of(101, producer.epoch + 1), false, 1)));
-        assert_eq!(story.end(producer, true, 2).is_err(), true);
+        assert!(story.end(producer, true, 2).is_err());
         assert_eq!(story.state(), Some(State::CompleteAbort));
         story.pass(Duration::from_secs(600));
         assert!(story.tasks.is_empty());
@@ -280,6 +285,17 @@ fn timeouts_that_nobody_may_ask_for_are_refused() {
         let refused = story.run(|state, now, effects| state.init_producer_id(init, now, effects));
         assert_eq!(refused, Err(ErrorCode::InvalidTransactionTimeout));
     }
+}
+
+#[test]
+fn where_memory_is_short_a_transaction_goes_on_without_more_partitions() {
+    let mut story = Story::new();
+    let producer = story.init(None).expect("a new id");
+    story.add(producer, 1).expect("added");
+    assert_eq!(story.add_with_room(producer, 2, false), Err(ErrorCode::CoordinatorNotAvailable));
+    assert_eq!(story.add_with_room(producer, 1, false), Ok(()), "it has it already");
+    assert_eq!(story.end(producer, true, 2), Ok(Some(of(101, 1))));
+    assert_eq!(story.write_markers(), Some((of(101, 1), true, 1)));
 }
 
 #[test]
