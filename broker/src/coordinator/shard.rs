@@ -35,6 +35,9 @@ use tokio::{
     time::Instant,
 };
 
+/// How long a request waits for room for its records, as Kafka's `offsets.commit.timeout.ms` has it.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Makes an empty state.
 pub(super) type Make<R> = Arc<dyn Fn() -> R + Send + Sync>;
 /// Begins a task that a state asks for. Called under the lock of a shard, so it spawns.
@@ -178,9 +181,10 @@ impl<R: Rules> Shard<R> {
         Now { wall_ms: self.means.runtime.now_ms(), monotonic_ms: u64::try_from(elapsed).unwrap_or(u64::MAX) }
     }
 
-    /// Waits until batches of `bytes` more would find memory.
-    pub async fn room(&self, bytes: usize) {
-        drop(self.means.produce.charge(bytes).await);
+    /// Waits until batches of `bytes` more would find memory. Who asks holds the memory of a request, so it doesn't wait for ever.
+    pub async fn room(&self, bytes: usize) -> Result<(), ErrorCode> {
+        let charged = tokio::time::timeout(ROOM_PATIENCE, self.means.produce.charge(bytes)).await;
+        charged.map(drop).map_err(|_| ErrorCode::CoordinatorNotAvailable)
     }
 
     /// Whether the states of all coordinators may grow.

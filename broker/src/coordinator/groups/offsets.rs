@@ -6,7 +6,10 @@ use super::{
     effects::{Effects, Now},
     sorted::SortedMap,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use thalweg_protocol::{
     ErrorCode,
     coordinator_records::{GroupRecord, OffsetCommitKey, OffsetCommitValue},
@@ -123,7 +126,7 @@ pub struct OffsetCommit<'a> {
     pub topics: &'a [OffsetCommitRequestTopic],
     /// Version of the request.
     pub version: i16,
-    /// Whether there is memory for offsets of partitions that the group has none of yet.
+    /// Whether there is memory for more than the group has committed already.
     pub has_room: bool,
 }
 
@@ -218,10 +221,14 @@ impl Groups {
         }
     }
 
-    /// Whether a commit needs memory for partitions that the group has no offset of.
+    /// Whether a commit needs memory: for a partition that the group has no offset of, or for longer metadata.
     fn adds_to(&self, group: &str, topic: &OffsetCommitRequestTopic) -> bool {
-        let known = |partition: i32| self.offsets.get(group, &topic.name, partition).is_some();
-        topic.partitions.iter().any(|partition| !known(partition.partition_index))
+        let adds = |partition: &OffsetCommitRequestPartition| {
+            let known = self.offsets.get(group, &topic.name, partition.partition_index);
+            let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
+            known.is_none_or(|known| known.metadata.len() < metadata.len())
+        };
+        topic.partitions.iter().any(adds)
     }
 
     /// Who commits lives.
@@ -307,15 +314,21 @@ impl Groups {
         Ok(())
     }
 
-    /// Deletes every group's offsets of a topic that is no more. Those of another topic of the same name stay.
+    /// Deletes every group's offsets of a topic that is no more, those of open transactions too. Those of another topic of the
+    /// same name stay.
     pub fn topic_deleted(&self, topic: &str, id: Uuid, effects: &mut Effects) {
+        let pending = self.pending.of_topic(topic).filter(|(.., committed)| is_of(committed, id));
+        let mut deleted: BTreeSet<(&Arc<str>, i32)> =
+            pending.map(|(group, partition, _)| (group, partition)).collect();
         for (group, topics) in &self.offsets.by_group {
             for (partition, committed) in topics.get(topic).into_iter().flat_map(SortedMap::iter) {
                 if is_of(committed, id) {
-                    effects.records.push(tombstone(group, topic, *partition));
+                    deleted.insert((group, *partition));
                 }
             }
         }
+        let tombstones = deleted.into_iter().map(|(group, partition)| tombstone(group, topic, partition));
+        effects.records.extend(tombstones);
     }
 }
 

@@ -107,6 +107,16 @@ impl PendingOffsets {
         self.by_group.contains_key(group)
     }
 
+    /// What open transactions have committed for a topic: group, partition, offset.
+    pub(super) fn of_topic<'a>(
+        &'a self,
+        topic: &'a str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, i32, &'a Committed)> {
+        let all = self.by_producer.values().flatten();
+        let of_topic = all.filter(move |((_, of, _), _)| **of == *topic);
+        of_topic.map(|((group, _, partition), committed)| (group, *partition, committed))
+    }
+
     /// The partitions of a group of which an open transaction has committed an offset.
     pub(super) fn of_group(&self, group: &str) -> impl Iterator<Item = (&Arc<str>, i32)> {
         let topics = self.by_group.get(group).into_iter().flatten();

@@ -266,6 +266,9 @@ impl ClassicGroup {
         if self.is_leader(old) {
             self.leader = Some(member.id.clone());
         }
+        if self.pending_syncs.remove(old) {
+            self.pending_syncs.insert(member.id.clone());
+        }
         if let Some(instance) = &member.instance {
             self.static_members.insert(instance.clone(), member.id.clone());
         }
