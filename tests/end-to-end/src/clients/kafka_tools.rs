@@ -66,9 +66,13 @@ impl KafkaTools {
 
     /// `kafka-console-consumer.sh --isolation-level read_committed`: the records of `topic`, until no more come for a while.
     pub fn consume_committed(&self, topic: &str) -> Result<Vec<String>> {
-        let arguments = ["--topic", topic, "--from-beginning", "--timeout-ms", "10000"];
-        let arguments = [&arguments[..], &["--isolation-level", "read_committed"]].concat();
-        let finished = self.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)?;
+        // Its log, which says that no more came, goes to its output too.
+        let mut command = self.jars.java();
+        command.args(["-Dorg.apache.logging.log4j.level=OFF", "-XX:TieredStopAtLevel=1", "-Xmx256m"]);
+        command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+        command.args(["--bootstrap-server", &self.address.to_string(), "--topic", topic, "--from-beginning"]);
+        command.args(["--timeout-ms", "10000", "--isolation-level", "read_committed"]);
+        let finished = run(&mut command, None)?;
         Ok(finished.stdout.lines().map(str::to_owned).collect())
     }
 
