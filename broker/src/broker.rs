@@ -98,10 +98,10 @@ impl Budgets {
     fn new(settings: &BrokerSettings) -> Self {
         let memory = settings.memory;
         Self {
-            produce: Budget::new("produce", memory.produce),
-            requests: Budget::new("requests", memory.requests),
+            produce: Budget::keeping_some_for_small("produce", memory.produce),
+            requests: Budget::keeping_some_for_small("requests", memory.requests),
             receiving: Budget::new("receiving", memory.receiving),
-            responses: Budget::new("responses", memory.responses),
+            responses: Budget::keeping_some_for_small("responses", memory.responses),
             block_reads: Budget::new("block_reads", memory.block_reads),
             unpacking: Budget::new("unpacking", memory.unpacking),
         }

@@ -248,6 +248,14 @@ pub enum DecodeError {
         /// The field at which reading stopped.
         field: &'static str,
     },
+    /// Decoding it would take more memory than the caller allows.
+    #[error("a request of {api} takes more than {most} bytes to decode")]
+    TooLarge {
+        /// Name of the API.
+        api: &'static str,
+        /// What the caller allows, in bytes.
+        most: usize,
+    },
     /// The values of the fields are not what their types allow (a string that isn't UTF-8).
     #[error("a message of {api} does not decode: {reason}")]
     Invalid {

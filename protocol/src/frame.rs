@@ -104,31 +104,59 @@ impl RequestHeader {
         self.api_key.serves(self.api_version)
     }
 
-    /// Bytes of memory that decoding `body` will take beyond the body itself, found by a walk over it that allocates
-    /// nothing and checks every length. To be charged to a budget before [`decode_body`].
-    pub fn measure(&self, body: &[u8]) -> Result<usize, DecodeError> {
-        if !self.is_served() {
-            return Ok(0);
+    /// Checks every length of `body` by a walk over it that allocates nothing, and that ends as soon as decoding would take more
+    /// than `most` bytes of memory beyond the body itself ([`DecodeError::TooLarge`]).
+    pub fn check(&self, body: Bytes, most: usize) -> Result<CheckedBody, DecodeError> {
+        let (api_key, version) = (self.api_key, self.api_version);
+        let memory = match self.is_served() {
+            true => api_key.schema().measure(version, &body, 0, most)?,
+            false => 0,
+        };
+        Ok(CheckedBody { api_key, version, memory, body })
+    }
+}
+
+/// The body of a request of which every length is known to be right.
+#[derive(Debug)]
+pub struct CheckedBody {
+    api_key: ApiKey,
+    version: i16,
+    memory: usize,
+    body: Bytes,
+}
+
+impl CheckedBody {
+    /// Bytes of memory that decoding it takes at most, beyond the body itself. To be charged to a budget before.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Decodes it. Strings and records are slices of the body, not copies: what is kept for longer than the request must be
+    /// copied, or it keeps the whole frame in memory. An ApiVersions request of a version to come isn't read at all
+    /// (KIP-511). Bytes behind the body are ignored, as by Kafka.
+    pub fn decode(mut self) -> Result<Request, DecodeError> {
+        if !self.api_key.serves(self.version) {
+            return Ok(Request::ApiVersions(messages::ApiVersionsRequest::default()));
         }
-        self.api_key.schema().measure(self.api_version, body)
+        Request::decode(self.api_key, self.version, &mut self.body)
     }
 }
 
-/// Decodes a body. Strings and records are slices of it, not copies: what is kept for longer than the request must be
-/// copied, or it keeps the whole frame in memory. An ApiVersions request of a version to come isn't read at all
-/// (KIP-511). Bytes behind the body are ignored, as by Kafka.
-pub fn decode_body(header: &RequestHeader, mut body: Bytes) -> Result<Request, DecodeError> {
-    header.measure(&body)?;
-    if !header.is_served() {
-        return Ok(Request::ApiVersions(messages::ApiVersionsRequest::default()));
-    }
-    Request::decode(header.api_key, header.api_version, &mut body)
+/// Whether the first bytes of a frame, behind which `missing` more will come, already tell that decoding it will take more than
+/// `most` bytes of memory.
+pub fn is_surely_larger(begun: &[u8], missing: usize, most: usize) -> bool {
+    let Ok((header, body)) = decode_header(begun) else { return false };
+    let measured = match header.is_served() {
+        true => header.api_key.schema().measure(header.api_version, &begun[body..], missing, most),
+        false => return false,
+    };
+    matches!(measured, Err(DecodeError::TooLarge { .. }))
 }
 
-/// Decodes a whole frame.
+/// Decodes a whole frame, whatever memory it takes.
 pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), DecodeError> {
     let (header, body) = decode_header(&frame)?;
-    let request = decode_body(&header, frame.slice(body..))?;
+    let request = header.check(frame.slice(body..), usize::MAX)?.decode()?;
     Ok((header, request))
 }
 

@@ -1,7 +1,8 @@
 //! Requests made up along the schemas, whole and damaged: the walk must agree with the decoder, and foretell its memory.
 
 use crate::apis::ApiKey;
-use crate::frame::{Request, RequestHeader, decode_body, decode_header, decode_request};
+use crate::errors::DecodeError;
+use crate::frame::{Request, RequestHeader, decode_header, decode_request, is_surely_larger};
 use crate::schema::{Field, Kind, Schema};
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
@@ -167,9 +168,31 @@ fn any_request() -> impl Strategy<Value = (RequestHeader, Bytes)> {
     })
 }
 
+/// Header and body, without a client id.
+fn frame_of(header: &RequestHeader, body: &Bytes) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_i16(header.api_key.key());
+    frame.put_i16(header.api_version);
+    frame.put_i32(header.correlation_id);
+    frame.put_i16(-1);
+    if header.api_key.request_header_version(header.api_version) >= 2 {
+        frame.put_u8(0);
+    }
+    frame.put_slice(body);
+    frame.freeze()
+}
+
+fn measure(header: &RequestHeader, body: &Bytes) -> Result<usize, DecodeError> {
+    header.check(body.clone(), usize::MAX).map(|checked| checked.memory())
+}
+
+fn decode_body(header: &RequestHeader, body: Bytes) -> Result<Request, DecodeError> {
+    header.check(body, usize::MAX)?.decode()
+}
+
 /// Decodes, and holds what that took against what was foretold.
 fn decode_within_measure(header: &RequestHeader, body: &Bytes) -> Result<(), TestCaseError> {
-    let Ok(measured) = header.measure(body) else {
+    let Ok(measured) = measure(header, body) else {
         let (_, peak) = counting::peak_of(|| decode_body(header, body.clone()));
         prop_assert!(peak <= SLACK, "{peak} bytes for what the walk refuses");
         return Ok(());
@@ -184,7 +207,7 @@ proptest! {
 
     #[test]
     fn the_walk_and_the_decoder_agree_on_every_well_formed_request((header, body) in any_request()) {
-        let measured = header.measure(&body).expect("well-formed");
+        let measured = measure(&header, &body).expect("well-formed");
         let mut rest = body.clone();
         let (decoded, peak) =
             counting::peak_of(|| Request::decode(header.api_key, header.api_version, &mut rest));
@@ -198,6 +221,23 @@ proptest! {
         prop_assume!(!body.is_empty());
         let cut = body.slice(..at.index(body.len()));
         prop_assert!(decode_body(&header, cut).is_err());
+    }
+
+    #[test]
+    fn what_takes_more_than_allowed_is_refused_and_what_is_refused_early_takes_more(
+        (header, body) in any_request(),
+        at in any::<prop::sample::Index>(),
+        most in 0..2000_usize,
+    ) {
+        let measured = measure(&header, &body).expect("well-formed");
+        let refused = matches!(header.check(body.clone(), most), Err(DecodeError::TooLarge { .. }));
+        prop_assert_eq!(refused, measured > most);
+        prop_assume!(!body.is_empty());
+        let frame = frame_of(&header, &body);
+        let cut = at.index(frame.len());
+        if is_surely_larger(&frame[..cut], frame.len() - cut, most) {
+            prop_assert!(measured > most, "{measured} bytes refused for {most}");
+        }
     }
 
     #[test]
@@ -227,6 +267,16 @@ proptest! {
 }
 
 #[test]
+fn the_first_bytes_of_a_frame_tell_of_many_elements() {
+    // Metadata, version 1, with 2^20 topics.
+    let begun = [0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0x10, 0, 0, 0, 1];
+    assert!(is_surely_larger(&begun, 4 << 20, 1 << 20));
+    // As many elements can't follow: that is malformed, which shows when the frame is whole.
+    assert!(!is_surely_larger(&begun, 1 << 10, 1 << 20));
+    assert!(!is_surely_larger(&begun[..9], 4 << 20, 1 << 20));
+}
+
+#[test]
 fn a_length_that_lies_reserves_nothing() {
     // Metadata, version 1, with 2^31 - 1 topics.
     let frame = Bytes::from_static(&[0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
@@ -249,7 +299,7 @@ fn the_costliest_small_frame_is_foretold_exactly() {
         correlation_id: 0,
         client_id: String::new(),
     };
-    let measured = header.measure(&body).expect("well-formed");
+    let measured = measure(&header, &body).expect("well-formed");
     let (request, peak) = counting::peak_of(|| decode_body(&header, body));
     assert!(request.is_ok());
     assert_eq!(peak, measured);

@@ -5,8 +5,8 @@
 //! and the versions of Kafka 4.3.1.
 //!
 //! A server reads the four bytes of a frame's length, then [`peek_api`] on the first bytes of the frame tells how long it
-//! may be ([`max_frame_bytes`]). When all of it is there: [`decode_header`], [`RequestHeader::measure`] to charge the
-//! memory that decoding takes, [`decode_body`], and at last [`encode_response`].
+//! may be ([`max_frame_bytes`]). When all of it is there: [`decode_header`], [`RequestHeader::check`], whose result tells
+//! how much memory to charge and then decodes, and at last [`encode_response`].
 //!
 //! ```
 //! use thalweg_protocol::{ApiKey, Request, RequestHeader, Response, messages::*};
@@ -81,8 +81,8 @@ pub use compression::{Compression, CompressionError, compress, decompress};
 pub use consumer_protocol::{CONSUMER_PROTOCOL, subscribed_topics};
 pub use errors::{DecodeError, EncodeError, ErrorCode};
 pub use frame::{
-    MAX_SMALL_FRAME, Request, RequestHeader, Response, decode_body, decode_header, decode_request,
-    encode_response, max_frame_bytes, peek_api,
+    CheckedBody, MAX_SMALL_FRAME, Request, RequestHeader, Response, decode_header, decode_request,
+    encode_response, is_surely_larger, max_frame_bytes, peek_api,
 };
 pub use packing::Packing;
 pub use record_heads::{RecordHead, RecordHeads, UnpackError, renumber, repack};

@@ -112,10 +112,19 @@ impl Versions {
 }
 
 impl Schema {
-    /// Bytes of memory that decoding `body` will take beyond the body itself, which strings and records stay slices of.
-    pub(crate) fn measure(&'static self, version: i16, body: &[u8]) -> Result<usize, DecodeError> {
+    /// Bytes of memory that decoding `body` will take beyond the body itself, which strings and records stay slices of: no more
+    /// than `most`. Of the body, the last `missing` bytes may not be there yet: what comes next is then malformed or
+    /// too large, the latter for certain.
+    pub(crate) fn measure(
+        &'static self,
+        version: i16,
+        body: &[u8],
+        missing: usize,
+        most: usize,
+    ) -> Result<usize, DecodeError> {
         let flexible = version >= self.flexible;
-        let mut walk = Walk { api: self.name, field: "", rest: body, version, flexible, memory: 0 };
+        let mut walk =
+            Walk { api: self.name, field: "", rest: body, missing, version, flexible, memory: 0, most };
         walk.fields(self.fields)?;
         Ok(walk.memory)
     }
@@ -146,9 +155,12 @@ struct Walk<'a> {
     api: &'static str,
     field: &'static str,
     rest: &'a [u8],
+    /// Bytes of the body behind `rest`.
+    missing: usize,
     version: i16,
     flexible: bool,
     memory: usize,
+    most: usize,
 }
 
 impl Walk<'_> {
@@ -194,10 +206,10 @@ impl Walk<'_> {
 
     fn elements(&mut self, element: &'static Kind, size: usize, count: usize) -> Result<(), DecodeError> {
         // Every element takes a byte or more on the wire.
-        if count > self.rest.len() {
+        if count > self.rest.len() + self.missing {
             return Err(self.malformed());
         }
-        self.memory = self.memory.saturating_add(count.saturating_mul(size));
+        self.add(count.saturating_mul(size))?;
         (0..count).try_for_each(|_| self.kind(element, false))
     }
 
@@ -209,10 +221,18 @@ impl Walk<'_> {
                 Some(field) => self.known_tag(field, size)?,
                 None => {
                     self.take(size)?;
-                    self.memory = self.memory.saturating_add(unknown);
+                    self.add(unknown)?;
                     unknown = NEXT_UNKNOWN_TAG;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        self.memory = self.memory.saturating_add(bytes);
+        if self.memory > self.most {
+            return Err(DecodeError::TooLarge { api: self.api, most: self.most });
         }
         Ok(())
     }

@@ -71,6 +71,12 @@ impl Runtime {
         self.spawner.spawn(Box::pin(task))
     }
 
+    /// The same of a task that may compute for long between two awaits: it holds up none of the others.
+    #[must_use = "dropping the handle aborts the task; call detach() to let it run"]
+    pub fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
+        self.spawner.spawn_aside(Box::pin(task))
+    }
+
     /// The same of a task that the process can't do without: should it panic, [`Runtime::failed`] tells.
     #[must_use = "dropping the handle aborts the task; call detach() to let it run"]
     pub fn spawn_essential(

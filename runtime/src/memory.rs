@@ -2,7 +2,12 @@ use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// What is a small charge where some of a budget is kept for those.
+const SMALL: u32 = 16 * 1024;
+/// The part of a budget that is kept for small charges: one in so many bytes.
+const KEPT: usize = 16;
 
 /// A bound on the bytes that one class of memory may hold. Waiters are served in order. Cheap to clone.
 #[derive(Clone)]
@@ -11,7 +16,10 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     name: &'static str,
     capacity: usize,
+    /// The largest charge: all but what is kept for small ones.
+    largest: u32,
     free: Arc<Semaphore>,
+    kept: Arc<Semaphore>,
     waiting: AtomicUsize,
     pressure: Notify,
 }
@@ -19,11 +27,23 @@ struct Inner {
 impl Budget {
     /// A budget of `capacity` bytes (at least one), called `name` in metrics.
     pub fn new(name: &'static str, capacity: usize) -> Self {
+        Self::with(name, capacity, 0)
+    }
+
+    /// The same, with some of it kept for small charges: they don't wait behind one that takes all else there is.
+    pub fn keeping_some_for_small(name: &'static str, capacity: usize) -> Self {
+        Self::with(name, capacity, capacity / KEPT)
+    }
+
+    fn with(name: &'static str, capacity: usize, kept: usize) -> Self {
         let capacity = capacity.clamp(1, u32::MAX as usize);
+        let largest = u32::try_from(capacity - kept).expect("the capacity fits 32 bits");
         Self(Arc::new(Inner {
             name,
             capacity,
-            free: Arc::new(Semaphore::new(capacity)),
+            largest,
+            free: Arc::new(Semaphore::new(capacity - kept)),
+            kept: Arc::new(Semaphore::new(kept)),
             waiting: AtomicUsize::new(0),
             pressure: Notify::new(),
         }))
@@ -41,7 +61,8 @@ impl Budget {
 
     /// Bytes charged at the moment.
     pub fn used(&self) -> usize {
-        self.0.capacity - self.0.free.available_permits().min(self.0.capacity)
+        let free = self.0.free.available_permits() + self.0.kept.available_permits();
+        self.0.capacity.saturating_sub(free)
     }
 
     /// Callers that wait for bytes to become free.
@@ -62,22 +83,34 @@ impl Budget {
         }
         let taken = self.clamp(bytes);
         let _waiting = Waiting::begin(&self.0);
-        let permit =
-            self.0.free.clone().acquire_many_owned(taken).await.expect("the semaphore is never closed");
-        permit.forget();
-        Charge::new(self.clone(), taken)
+        let acquire = |from: &Arc<Semaphore>| from.clone().acquire_many_owned(taken);
+        let permit = if self.may_take_kept(taken) {
+            tokio::select! {
+                biased;
+                permit = acquire(&self.0.free) => permit,
+                permit = acquire(&self.0.kept) => permit,
+            }
+        } else {
+            acquire(&self.0.free).await
+        };
+        Charge::new(self.clone(), permit.expect("the semaphores are never closed"))
     }
 
     /// Takes `bytes` where they are free at once and nobody waits before us.
     pub fn try_charge(&self, bytes: usize) -> Option<Charge> {
         let taken = self.clamp(bytes);
-        let permit = self.0.free.clone().try_acquire_many_owned(taken).ok()?;
-        permit.forget();
-        Some(Charge::new(self.clone(), taken))
+        let acquire = |from: &Arc<Semaphore>| from.clone().try_acquire_many_owned(taken).ok();
+        let kept = || if self.may_take_kept(taken) { acquire(&self.0.kept) } else { None };
+        let permit = acquire(&self.0.free).or_else(kept)?;
+        Some(Charge::new(self.clone(), permit))
+    }
+
+    fn may_take_kept(&self, bytes: u32) -> bool {
+        bytes <= SMALL && bytes as usize <= self.0.capacity - self.0.largest as usize
     }
 
     fn clamp(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.min(self.0.capacity)).expect("the capacity fits 32 bits")
+        u32::try_from(bytes).map_or(self.0.largest, |bytes| bytes.min(self.0.largest))
     }
 }
 
@@ -105,17 +138,17 @@ pub struct Charge(Arc<Taken>);
 
 struct Taken {
     budget: Budget,
-    bytes: u32,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Charge {
-    fn new(budget: Budget, bytes: u32) -> Self {
-        Self(Arc::new(Taken { budget, bytes }))
+    fn new(budget: Budget, permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Taken { budget, permit }))
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.0.bytes as usize
+        self.0.permit.num_permits()
     }
 
     /// Whether it is taken from `budget`.
@@ -131,21 +164,14 @@ impl Charge {
     /// Gives back what is held beyond `bytes`. Changes nothing where there are clones.
     pub fn shrink_to(&mut self, bytes: usize) {
         let Some(taken) = Arc::get_mut(&mut self.0) else { return };
-        let kept = u32::try_from(bytes).map_or(taken.bytes, |bytes| bytes.min(taken.bytes));
-        taken.budget.0.free.add_permits((taken.bytes - kept) as usize);
-        taken.bytes = kept;
+        let beyond = taken.permit.num_permits().saturating_sub(bytes);
+        drop(taken.permit.split(beyond));
     }
 }
 
 impl std::fmt::Debug for Charge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Charge({} of {})", self.0.bytes, self.0.budget.0.name)
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.budget.0.free.add_permits(self.bytes as usize);
+        write!(f, "Charge({} of {})", self.bytes(), self.0.budget.0.name)
     }
 }
 
@@ -174,6 +200,24 @@ mod tests {
         charge.shrink_to(3);
         assert_eq!((charge.bytes(), budget.used()), (3, 3));
         drop(charge);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_small_charge_does_not_wait_behind_a_large_one() {
+        let budget = Budget::keeping_some_for_small("test", 1 << 20);
+        let all = budget.try_charge(usize::MAX).expect("nothing else is charged");
+        let mut large = std::pin::pin!(budget.charge(SMALL as usize + 1));
+        assert!(futures::poll!(&mut large).is_pending());
+        let small: Vec<_> = (0..4).map_while(|_| budget.try_charge(SMALL as usize)).collect();
+        assert_eq!((small.len(), budget.used()), (4, 1 << 20));
+        // With nothing kept left, it takes what is free first, of either.
+        let mut waiting = std::pin::pin!(budget.charge(1));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(small);
+        assert_eq!(waiting.await.bytes(), 1);
+        drop(all);
+        assert_eq!(large.await.bytes(), SMALL as usize + 1);
         assert_eq!(budget.used(), 0);
     }
 

@@ -49,9 +49,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use std::sync::Arc;
-use thalweg_protocol::{ApiKey, ErrorCode, FEATURES, Request, RequestHeader, Response, messages::*};
+use thalweg_protocol::{
+    ApiKey, CheckedBody, DecodeError, ErrorCode, FEATURES, Request, RequestHeader, Response, messages::*,
+};
 use thalweg_runtime::Charge;
 use tokio::sync::oneshot;
+
+/// A request that is decoded into no more than so many bytes is handled on a network thread; a larger one has thousands of
+/// elements.
+const FEW_ELEMENTS: usize = 256 * 1024;
 
 /// What a handler works with.
 #[derive(Clone)]
@@ -282,22 +288,74 @@ impl Service for Handlers {
     )]
     fn serve<'a>(&'a self, peer: &'a Peer, frame: Frame) -> BoxFuture<'a, BoxFuture<'static, Reply>> {
         Box::pin(async move {
-            match self.take_in(peer, frame).await {
-                Ok((header, later)) => reply(self.broker.clone(), header, later),
-                Err(reason) => Box::pin(std::future::ready(Reply::Close(reason))),
+            let (header, body) = match thalweg_protocol::decode_header(&frame.bytes) {
+                Ok((header, body)) => (header, frame.bytes.slice(body..)),
+                Err(error) => return closed(error),
+            };
+            match header.check(body.clone(), FEW_ELEMENTS) {
+                Ok(body) => self.take_in(peer, header, body, frame).await,
+                Err(DecodeError::TooLarge { .. }) => self.take_in_aside(peer, header, body, frame).await,
+                Err(error) => closed(error),
             }
         })
     }
+
+    fn is_too_large(&self, begun: &[u8], missing: usize) -> bool {
+        thalweg_protocol::is_surely_larger(begun, missing, self.broker.budgets.requests.capacity())
+    }
+}
+
+/// A reply that closes the connection.
+fn closed(reason: impl ToString) -> BoxFuture<'static, Reply> {
+    Box::pin(std::future::ready(Reply::Close(reason.to_string())))
 }
 
 impl Handlers {
-    async fn take_in(&self, peer: &Peer, frame: Frame) -> Result<(RequestHeader, Later), String> {
-        let (header, body) =
-            thalweg_protocol::decode_header(&frame.bytes).map_err(|error| error.to_string())?;
-        let body = frame.bytes.slice(body..);
+    /// Takes in a request of many elements: to walk over them, to decode and to answer them takes so long that it would hold up
+    /// the connections that share the thread.
+    async fn take_in_aside(
+        &self,
+        peer: &Peer,
+        header: RequestHeader,
+        body: Bytes,
+        frame: Frame,
+    ) -> BoxFuture<'static, Reply> {
+        let (taken_in, order) = oneshot::channel();
+        let (answered, answer) = oneshot::channel();
+        let (handlers, peer) = (self.clone(), peer.clone());
+        let work = self.broker.runtime.spawn_aside(async move {
+            let reply = match header.check(body, handlers.broker.budgets.requests.capacity()) {
+                Ok(body) => handlers.take_in(&peer, header, body, frame).await,
+                Err(error) => closed(error),
+            };
+            // Whoever waited may have gone away with its connection.
+            let _ = taken_in.send(());
+            let _ = answered.send(reply.await);
+        });
+        let _ = order.await;
+        Box::pin(async move {
+            let reply = answer.await.unwrap_or_else(|_| Reply::Close("the request was given up".to_owned()));
+            drop(work);
+            reply
+        })
+    }
+
+    /// Decodes a request and has it handled, once there is memory for both.
+    async fn take_in(
+        &self,
+        peer: &Peer,
+        header: RequestHeader,
+        body: CheckedBody,
+        frame: Frame,
+    ) -> BoxFuture<'static, Reply> {
         let arrived = if frame.class == Class::Produce { 0 } else { frame.bytes.len() };
-        let decoded = self.charge_handling(&header, &body, arrived).await?;
-        let request = thalweg_protocol::decode_body(&header, body).map_err(|error| error.to_string())?;
+        // In one piece, so that no request holds a part of the budget while it waits for the rest.
+        let memory = body.memory().saturating_add(arrived);
+        let decoded = self.broker.budgets.requests.charge(memory).await;
+        let request = match body.decode() {
+            Ok(request) => request,
+            Err(error) => return closed(error),
+        };
         let client_id = Some(&header.client_id).filter(|id| !id.is_empty());
         let context = RequestContext {
             principal: peer.principal.clone(),
@@ -309,29 +367,11 @@ impl Handlers {
             let later = self.handle(context, &header, request, frame.charge).await;
             // What is left of it waits for its PUT, which must not take memory from requests that wait for none.
             drop(decoded);
-            return Ok((header, later));
+            return reply(self.broker.clone(), header, later);
         }
         drop(frame.charge);
         let later = self.handle(context, &header, request, decoded).await;
-        Ok((header, later))
-    }
-
-    /// Charges what the decoded request will take, and the `arrived` bytes that it came as: in one piece, so that no request
-    /// holds a part of the budget while it waits for the rest.
-    async fn charge_handling(
-        &self,
-        header: &RequestHeader,
-        body: &Bytes,
-        arrived: usize,
-    ) -> Result<Charge, String> {
-        let bytes = header.measure(body).map_err(|error| error.to_string())?;
-        let budget = &self.broker.budgets.requests;
-        if bytes > budget.capacity() {
-            return Err(format!(
-                "a request that takes {bytes} bytes to decode, more than requests may take in all"
-            ));
-        }
-        Ok(budget.charge(bytes.saturating_add(arrived)).await)
+        reply(self.broker.clone(), header, later)
     }
 }
 

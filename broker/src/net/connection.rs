@@ -96,7 +96,7 @@ async fn take_in<R: AsyncRead + Unpin>(
         let frame = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return End::Draining,
-            frame = read_frame(&mut reader, &shared.settings, |key| shared.service.class(key)) => frame,
+            frame = read_frame(&mut reader, &shared.settings, &*shared.service) => frame,
         };
         let frame = match frame {
             Ok(frame) => frame,

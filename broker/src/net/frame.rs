@@ -1,6 +1,7 @@
 //! Reads one frame: its length, its first bytes, then the rest into a buffer of its own that its records stay slices of.
 
 use super::{
+    Service,
     limits::NetSettings,
     pace::{LOOK, is_too_slow},
 };
@@ -57,6 +58,9 @@ pub enum FrameError {
         /// What is allowed for this API.
         max: usize,
     },
+    /// Its beginning tells of more than is taken.
+    #[error("a request of too many elements")]
+    Refused,
     /// It arrives slowly, and others wait for the memory that it takes.
     #[error("a frame arrives too slowly: {0} bytes so far")]
     Slow(usize),
@@ -86,16 +90,16 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
 pub async fn read_frame<S: AsyncRead + Unpin>(
     socket: &mut S,
     settings: &NetSettings,
-    classify: impl Fn(i16) -> (Class, &'static str),
+    service: &dyn Service,
 ) -> Result<Frame, FrameError> {
     let mut prefix = [0; PREFIX];
     let largest = settings.max_produce_frame.max(settings.max_other_frame);
     read_prefix(socket, &mut prefix, settings.max_idle, largest).await?;
-    let (class, api) = classify(i16::from_be_bytes([prefix[4], prefix[5]]));
+    let (class, api) = service.class(i16::from_be_bytes([prefix[4], prefix[5]]));
     let length = i32::from_be_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]);
     let max = if class == Class::Produce { settings.max_produce_frame } else { settings.max_other_frame };
     let size = checked_size(length, max)?;
-    let (bytes, charge) = read_body(socket, &prefix[4..], size, class, settings).await?;
+    let (bytes, charge) = read_body(socket, &prefix[4..], size, class, settings, service).await?;
     Ok(Frame { api, bytes, charge, class })
 }
 
@@ -131,6 +135,7 @@ async fn read_body<S: AsyncRead + Unpin>(
     size: usize,
     class: Class,
     settings: &NetSettings,
+    service: &dyn Service,
 ) -> Result<(Bytes, Charge), FrameError> {
     let budgets = &settings.budgets;
     let arriving = match class {
@@ -155,11 +160,17 @@ async fn read_body<S: AsyncRead + Unpin>(
         if target == size {
             break;
         }
+        if target < LARGE && service.is_too_large(&buffer, size - target) {
+            return Err(FrameError::Refused);
+        }
         target = (target * if target < LARGE { GROWTH } else { 2 }).min(size);
         held = Some(regrow(arriving, held, target).await?);
-        let mut larger = BytesMut::with_capacity(target);
-        larger.extend_from_slice(&buffer);
-        buffer = larger;
+        if target > buffer.capacity() {
+            // Of a large frame's buffer, memory is taken as it is filled: it is made as large as it will be, and never copied.
+            let mut larger = BytesMut::with_capacity(if target < LARGE { target } else { size });
+            larger.extend_from_slice(&buffer);
+            buffer = larger;
+        }
     }
     let charge = match (held, class) {
         // Held already, but for what is too little to wait for again.
@@ -186,13 +197,17 @@ async fn fill<S: AsyncRead + Unpin>(
 ) -> Result<(), FrameError> {
     let mut moved = Instant::now();
     while buffer.len() < target {
-        let room = (target - buffer.len()) as u64;
+        let room = (target - buffer.len()).min(LARGE) as u64;
         let mut limited = (&mut *socket).take(room);
         if let Ok(read) = timeout(LOOK.min(max_idle), limited.read_buf(buffer)).await {
             if read? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             moved = Instant::now();
+            if buffer.len() > LARGE {
+                // A socket that always has more must not keep its thread from others.
+                tokio::task::yield_now().await;
+            }
         }
         if moved.elapsed() >= max_idle {
             return Err(FrameError::Idle);
@@ -207,7 +222,11 @@ async fn fill<S: AsyncRead + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{broker::Budgets, net::pace::GRACE};
+    use crate::{
+        broker::Budgets,
+        net::{Peer, Reply, pace::GRACE},
+    };
+    use futures::future::BoxFuture;
     use tokio::io::AsyncWriteExt;
 
     fn settings() -> NetSettings {
@@ -230,11 +249,31 @@ mod tests {
         }
     }
 
+    /// A service that takes any request, or none but the smallest.
+    struct Takes {
+        class: Class,
+        large: bool,
+    }
+
+    impl Service for Takes {
+        fn class(&self, _: i16) -> (Class, &'static str) {
+            (self.class, "test")
+        }
+
+        fn is_too_large(&self, _: &[u8], _: usize) -> bool {
+            !self.large
+        }
+
+        fn serve<'a>(&'a self, _: &'a Peer, _: Frame) -> BoxFuture<'a, BoxFuture<'static, Reply>> {
+            unreachable!("frames are only read")
+        }
+    }
+
     async fn receive(settings: &NetSettings, class: Class, size: usize) -> Frame {
         let (mut client, mut server) = tokio::io::duplex(1 << 20);
         client.write_all(&i32::try_from(size).expect("small").to_be_bytes()).await.expect("there is room");
         client.write_all(&vec![0; size]).await.expect("there is room");
-        read_frame(&mut server, settings, |_| (class, "test")).await.expect("a whole frame")
+        read_frame(&mut server, settings, &Takes { class, large: true }).await.expect("a whole frame")
     }
 
     #[tokio::test]
@@ -254,8 +293,20 @@ mod tests {
         for length in [i32::MAX, -5, 0] {
             let (mut client, mut server) = tokio::io::duplex(64);
             client.write_all(&length.to_be_bytes()).await.expect("there is room");
-            let read = read_frame(&mut server, &settings(), |_| (Class::Other, "test")).await;
+            let takes = Takes { class: Class::Other, large: true };
+            let read = read_frame(&mut server, &settings(), &takes).await;
             assert!(matches!(read, Err(FrameError::Length { .. })), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_begins_with_too_much_is_refused_before_its_rest_arrives() {
+        for class in [Class::Produce, Class::Other] {
+            let (mut client, mut server) = tokio::io::duplex(1 << 20);
+            client.write_all(&(1_i32 << 20).to_be_bytes()).await.expect("there is room");
+            client.write_all(&[0; FIRST_BUFFER]).await.expect("there is room");
+            let read = read_frame(&mut server, &settings(), &Takes { class, large: false }).await;
+            assert!(matches!(read, Err(FrameError::Refused)));
         }
     }
 
@@ -271,9 +322,10 @@ mod tests {
             }
             std::future::pending::<()>().await;
         };
+        let takes = Takes { class: Class::Produce, large: true };
         tokio::select! {
             () = sending => unreachable!("it never ends"),
-            read = read_frame(&mut server, settings, |_| (Class::Produce, "test")) => read.expect_err("cut off"),
+            read = read_frame(&mut server, settings, &takes) => read.expect_err("cut off"),
         }
     }
 

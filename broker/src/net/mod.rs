@@ -54,6 +54,9 @@ pub trait Service: Send + Sync + 'static {
     /// What bounds a frame is read under, by its API key, and the API's name for metrics.
     fn class(&self, api_key: i16) -> (Class, &'static str);
 
+    /// Whether the first bytes of a frame, behind which `missing` more will come, already tell that it is refused.
+    fn is_too_large(&self, begun: &[u8], missing: usize) -> bool;
+
     /// Takes a request in. When the outer future is done, its effect has its place in the order of this connection's requests; the
     /// inner one then waits for the answer.
     fn serve<'a>(&'a self, peer: &'a Peer, frame: Frame) -> BoxFuture<'a, BoxFuture<'static, Reply>>;

@@ -98,7 +98,11 @@ async fn accept(shared: Shared, listener: BoundListener, limits: ConnectionLimit
             accepted = listener.socket.accept() => accepted,
         };
         match accepted {
-            Ok((socket, address)) => begin(&shared, &listener.name, socket, address, &limits, &open),
+            Ok((socket, address)) => {
+                begin(&shared, &listener.name, socket, address, &limits, &open);
+                // A storm of new connections takes turns with those that are being served.
+                tokio::task::yield_now().await;
+            }
             Err(error) => {
                 tracing::warn!(listener = &*listener.name, %error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
