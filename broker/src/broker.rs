@@ -2,7 +2,7 @@
 
 use crate::{
     api::ResponseMemory,
-    coordinator::GroupCoordinator,
+    coordinator::{GroupCoordinator, Means, TransactionCoordinator},
     fetch_sessions::FetchSessions,
     partition::{Closed, Logs, ProducerMemory},
     producer_ids::ProducerIds,
@@ -69,6 +69,8 @@ pub struct Broker {
     pub sessions: FetchSessions,
     /// Groups.
     pub groups: GroupCoordinator,
+    /// Transactions.
+    pub transactions: TransactionCoordinator,
     /// Bounds on memory, by class.
     pub budgets: Budgets,
     /// Charges responses.
@@ -172,14 +174,15 @@ impl Broker {
             return Err(MetadataError::Fenced { incarnation, found }.into());
         }
         let dynamic = Arc::new(settings.dynamic.clone());
-        let groups = GroupCoordinator::new(
+        let means = Means::new(
             runtime.clone(),
             wal.clone(),
             cache.clone(),
             budgets.produce.clone(),
-            settings.groups.clone(),
             settings.memory.groups,
         );
+        let groups = GroupCoordinator::of_groups(means.clone(), settings.groups.clone());
+        let transactions = TransactionCoordinator::of_transactions(means, settings.transactions.clone());
         let broker = Arc::new(Self {
             producer_ids: ProducerIds::new(metadata.clone()),
             sessions: FetchSessions::new(dynamic.fetch_sessions),
@@ -194,10 +197,12 @@ impl Broker {
             cache,
             reader,
             groups,
+            transactions,
             responses: ResponseMemory::new(budgets.responses.clone()),
             budgets,
         });
         broker.load_groups();
+        broker.load_transactions();
         Ok(broker)
     }
 

@@ -65,6 +65,8 @@ pub enum Resource<'a> {
     Topic(&'a str),
     /// One group.
     Group(&'a str),
+    /// One transactional id.
+    TransactionalId(&'a str),
 }
 
 /// Decides who may do what.

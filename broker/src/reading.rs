@@ -2,10 +2,11 @@
 
 use crate::{broker::Broker, partition::Log};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::BTreeSet;
 use thalweg_cache::Tail;
 use thalweg_metadata::IndexError;
 use thalweg_runtime::Charge;
-use thalweg_segment::{Batch, Offset};
+use thalweg_segment::{AbortedTransaction, Attributes, Batch, Offset};
 
 /// Records smaller than this are copied next to their header: a system call's slice costs more than the copy.
 const COPY_BELOW: usize = 1024;
@@ -21,6 +22,10 @@ pub struct Slices {
     pub held: Vec<Charge>,
     /// Bytes in all.
     pub len: usize,
+    /// Offset after the last batch; 0 where there is none.
+    pub end: Offset,
+    /// Whether any of the batches is part of a transaction.
+    pub transactional: bool,
 }
 
 impl Slices {
@@ -29,6 +34,8 @@ impl Slices {
         let mut gathered = BytesMut::new();
         for batch in batches {
             slices.len += batch.len();
+            slices.end = batch.end_offset();
+            slices.transactional |= batch.attributes() & Attributes::TRANSACTIONAL != 0;
             slices.held.extend(batch.charge().cloned());
             gathered.put_slice(batch.head());
             if batch.records().len() < COPY_BELOW {
@@ -66,8 +73,33 @@ impl Broker {
             return Ok(Slices::of_batches(&batches));
         }
         let runs = self.reader.read(log.id(), from, limit, max_bytes, at_least_one).await?;
+        let end = runs.last().map_or(Offset(0), |run| run.end);
         let chunks: Vec<Bytes> = runs.into_iter().map(|run| run.bytes).collect();
         let len = chunks.iter().map(Bytes::len).sum();
-        Ok(Slices { chunks, held: Vec::new(), len })
+        let transactional = chunks.iter().any(is_transactional);
+        Ok(Slices { chunks, held: Vec::new(), len, end, transactional })
     }
+
+    /// Aborted transactions that a reader of committed data in `[from, to)` needs: those of the tail from the log itself, those
+    /// of what is flushed from the object index. In order of their markers.
+    pub async fn aborted(
+        &self,
+        log: &Log,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, IndexError> {
+        // The tail first: what is flushed meanwhile is then in both.
+        let tail = log.aborted_in_tail(from, to);
+        let mut aborted = self.topics.index().aborted(log.id(), from, to).await?;
+        let known: BTreeSet<Offset> = aborted.iter().map(|one| one.last_offset).collect();
+        aborted.extend(tail.into_iter().filter(|one| !known.contains(&one.last_offset)));
+        Ok(aborted)
+    }
+}
+
+/// Whether any of the whole batches in `bytes` is part of a transaction. They were checked when they came in.
+fn is_transactional(bytes: &Bytes) -> bool {
+    let mut rest = bytes.clone();
+    std::iter::from_fn(|| Batch::split_from(&mut rest).ok())
+        .any(|batch| batch.attributes() & Attributes::TRANSACTIONAL != 0)
 }

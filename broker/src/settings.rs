@@ -1,6 +1,6 @@
 //! The settings that the broker works by, parsed. Where they come from and what they are called stands in `config`.
 
-use crate::coordinator::groups::GroupSettings;
+use crate::coordinator::{groups::GroupSettings, transactions::TransactionSettings};
 use std::time::Duration;
 use thalweg_segment::BrokerId;
 use thalweg_wal::WalConfig;
@@ -33,6 +33,8 @@ pub struct BrokerSettings {
     pub dynamic: DynamicSettings,
     /// Groups.
     pub groups: GroupSettings,
+    /// Transactions.
+    pub transactions: TransactionSettings,
 }
 
 /// Bytes of each class of memory; together nine tenths of `memory.bytes`.
@@ -52,7 +54,7 @@ pub struct MemorySettings {
     pub receiving: usize,
     /// Responses that clients have not taken yet.
     pub responses: usize,
-    /// The state of groups: members, committed offsets.
+    /// The state of coordinators: groups' members, committed offsets, transactional ids.
     pub groups: usize,
     /// What is known of idempotent producers.
     pub producer_states: usize,

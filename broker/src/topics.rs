@@ -282,4 +282,7 @@ pub fn is_internal(name: &str) -> bool {
 /// Where groups keep their state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-const INTERNAL: [&str; 3] = [OFFSETS_TOPIC, "__transaction_state", "__share_group_state"];
+/// Where transactions keep their state.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+const INTERNAL: [&str; 3] = [OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state"];

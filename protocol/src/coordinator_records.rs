@@ -1,4 +1,4 @@
-//! The records that coordinators keep in `__consumer_offsets`, in Kafka's schemas.
+//! The records that coordinators keep in `__consumer_offsets` and `__transaction_state`, in Kafka's schemas.
 //!
 //! ```text
 //! key:   type of the record i16 | the key's fields
@@ -9,24 +9,38 @@ use crate::codec::{Malformed, Message, TooLong};
 use bytes::{Buf, Bytes, BytesMut};
 
 pub use crate::generated_messages::{
-    GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue,
-    group_metadata_value::MemberMetadata,
+    GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue, TransactionLogKey,
+    TransactionLogValue, group_metadata_value::MemberMetadata, transaction_log_value::PartitionsSchema,
 };
 
 /// Type number of offset commits before Kafka 4.0's, with the same key.
 const LEGACY_OFFSET_COMMIT: i16 = 0;
 
+/// A record of any coordinator.
+pub trait CoordinatorRecord: Sized {
+    /// Key and value as bytes; no value deletes.
+    fn encode(&self) -> Result<(Bytes, Option<Bytes>), TooLong>;
+
+    /// Reads a record. None of a type that nobody knows, which Kafka passes over too.
+    fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, Malformed>;
+
+    /// Whether it deletes.
+    fn is_tombstone(&self) -> bool;
+}
+
 macro_rules! records {
-    ($($(#[$doc:meta])* $name:ident($key:ident, $value:ident, $version:expr),)*) => {
-        /// A record of a group coordinator: what it is about, and its value; none deletes it.
+    (
+        $(#[$enum_doc:meta])* $records:ident, numbers $numbers:expr,
+        $($(#[$doc:meta])* $name:ident($key:ident, $value:ident, $version:expr),)*
+    ) => {
+        $(#[$enum_doc])*
         #[derive(Clone, Debug, PartialEq)]
-        pub enum GroupRecord {
+        pub enum $records {
             $($(#[$doc])* $name($key, Option<$value>),)*
         }
 
-        impl GroupRecord {
-            /// Key and value as bytes.
-            pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), TooLong> {
+        impl CoordinatorRecord for $records {
+            fn encode(&self) -> Result<(Bytes, Option<Bytes>), TooLong> {
                 match self {
                     $(Self::$name(key, value) => {
                         let version = |value: &$value| -> i16 { ($version)(value) };
@@ -36,21 +50,29 @@ macro_rules! records {
                 }
             }
 
-            /// Reads a record. None of a type that nobody knows, which Kafka passes over too.
-            pub fn decode(mut key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, Malformed> {
+            fn decode(mut key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, Malformed> {
                 let number = key.try_get_i16().map_err(|_| Malformed)?;
-                let number = if number == LEGACY_OFFSET_COMMIT { OffsetCommitKey::RECORD_TYPE } else { number };
+                let number: i16 = ($numbers)(number);
                 $(if number == $key::RECORD_TYPE {
                     let key = $key::decode(&mut key, 0)?;
                     return Ok(Some(Self::$name(key, value.map(decode_value).transpose()?)));
                 })*
                 Ok(None)
             }
+
+            fn is_tombstone(&self) -> bool {
+                match self {
+                    $(Self::$name(_, value) => value.is_none(),)*
+                }
+            }
         }
     };
 }
 
 records! {
+    /// A record of a group coordinator: what it is about, and its value; none deletes it.
+    GroupRecord,
+    numbers |number| if number == LEGACY_OFFSET_COMMIT { OffsetCommitKey::RECORD_TYPE } else { number },
     /// A group's committed offset of a partition. Version 1 alone has a time of expiry.
     OffsetCommit(
         OffsetCommitKey,
@@ -59,6 +81,14 @@ records! {
     ),
     /// A classic group, in version 3, as Kafka 4.3.1 writes it.
     GroupMetadata(GroupMetadataKey, GroupMetadataValue, |_: &GroupMetadataValue| 3),
+}
+
+records! {
+    /// A record of a transaction coordinator.
+    TransactionRecord,
+    numbers std::convert::identity,
+    /// All that is known of a transactional id, in version 1, as Kafka writes it where `transaction.version` is 2.
+    Transaction(TransactionLogKey, TransactionLogValue, |_: &TransactionLogValue| 1),
 }
 
 fn with_number(number: i16, message: &impl Message, version: i16) -> Result<Bytes, TooLong> {

@@ -218,7 +218,7 @@ macro_rules! generated_bodies {
     )*};
 }
 
-generated_bodies! { OffsetCommitRequest, OffsetFetchRequest, }
+generated_bodies! { OffsetCommitRequest, OffsetFetchRequest, WriteTxnMarkersRequest, WriteTxnMarkersResponse, }
 
 macro_rules! bodies {
     ($(#[$doc:meta])* $bodies:ident { $($name:ident($body:ident),)* }) => {

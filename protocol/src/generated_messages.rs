@@ -380,6 +380,266 @@ pub mod offset_fetch_request {
     }
 }
 
+pub use write_txn_markers_request::WriteTxnMarkersRequest;
+
+/// `WriteTxnMarkersRequest`, versions 1 to 2.
+pub mod write_txn_markers_request {
+    use crate::codec::*;
+
+    /// `WriteTxnMarkersRequest`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct WriteTxnMarkersRequest {
+        /// `Markers`, from version 0.
+        pub markers: Vec<WritableTxnMarker>,
+    }
+
+    impl Default for WriteTxnMarkersRequest {
+        fn default() -> Self {
+            Self { markers: Default::default() }
+        }
+    }
+
+    impl Codec for WriteTxnMarkersRequest {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.markers = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.array(&self.markers, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `WritableTxnMarker`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct WritableTxnMarker {
+        /// `ProducerId`, from version 0.
+        pub producer_id: i64,
+        /// `ProducerEpoch`, from version 0.
+        pub producer_epoch: i16,
+        /// `TransactionResult`, from version 0.
+        pub transaction_result: bool,
+        /// `Topics`, from version 0.
+        pub topics: Vec<WritableTxnMarkerTopic>,
+        /// `CoordinatorEpoch`, from version 0.
+        pub coordinator_epoch: i32,
+        /// `TransactionVersion`, from version 2.
+        pub transaction_version: i8,
+    }
+
+    impl Default for WritableTxnMarker {
+        fn default() -> Self {
+            Self {
+                producer_id: 0,
+                producer_epoch: 0,
+                transaction_result: false,
+                topics: Default::default(),
+                coordinator_epoch: 0,
+                transaction_version: 0,
+            }
+        }
+    }
+
+    impl Codec for WritableTxnMarker {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.producer_id = reader.i64()?;
+            message.producer_epoch = reader.i16()?;
+            message.transaction_result = reader.bool()?;
+            message.topics = reader.array(Codec::read)?;
+            message.coordinator_epoch = reader.i32()?;
+            if reader.has(2, MAX) {
+                message.transaction_version = reader.i8()?;
+            }
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i64(self.producer_id);
+            writer.i16(self.producer_epoch);
+            writer.bool(self.transaction_result);
+            writer.array(&self.topics, |writer, item| item.write(writer));
+            writer.i32(self.coordinator_epoch);
+            if writer.has(2, MAX) {
+                writer.i8(self.transaction_version);
+            }
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `WritableTxnMarkerTopic`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct WritableTxnMarkerTopic {
+        /// `Name`, from version 0.
+        pub name: StrBytes,
+        /// `PartitionIndexes`, from version 0.
+        pub partition_indexes: Vec<i32>,
+    }
+
+    impl Default for WritableTxnMarkerTopic {
+        fn default() -> Self {
+            Self { name: Default::default(), partition_indexes: Default::default() }
+        }
+    }
+
+    impl Codec for WritableTxnMarkerTopic {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.name = reader.string()?;
+            message.partition_indexes = reader.array(Reader::i32)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.name);
+            writer.array(&self.partition_indexes, |writer, item| writer.i32(*item));
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for WriteTxnMarkersRequest {
+        const VERSIONS: (i16, i16) = (1, 2);
+        const FLEXIBLE: i16 = 1;
+    }
+}
+
+pub use write_txn_markers_response::WriteTxnMarkersResponse;
+
+/// `WriteTxnMarkersResponse`, versions 1 to 2.
+pub mod write_txn_markers_response {
+    use crate::codec::*;
+
+    /// `WriteTxnMarkersResponse`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct WriteTxnMarkersResponse {
+        /// `Markers`, from version 0.
+        pub markers: Vec<WritableTxnMarkerResult>,
+    }
+
+    impl Default for WriteTxnMarkersResponse {
+        fn default() -> Self {
+            Self { markers: Default::default() }
+        }
+    }
+
+    impl Codec for WriteTxnMarkersResponse {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.markers = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.array(&self.markers, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `WritableTxnMarkerResult`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct WritableTxnMarkerResult {
+        /// `ProducerId`, from version 0.
+        pub producer_id: i64,
+        /// `Topics`, from version 0.
+        pub topics: Vec<WritableTxnMarkerTopicResult>,
+    }
+
+    impl Default for WritableTxnMarkerResult {
+        fn default() -> Self {
+            Self { producer_id: 0, topics: Default::default() }
+        }
+    }
+
+    impl Codec for WritableTxnMarkerResult {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.producer_id = reader.i64()?;
+            message.topics = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i64(self.producer_id);
+            writer.array(&self.topics, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `WritableTxnMarkerTopicResult`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct WritableTxnMarkerTopicResult {
+        /// `Name`, from version 0.
+        pub name: StrBytes,
+        /// `Partitions`, from version 0.
+        pub partitions: Vec<WritableTxnMarkerPartitionResult>,
+    }
+
+    impl Default for WritableTxnMarkerTopicResult {
+        fn default() -> Self {
+            Self { name: Default::default(), partitions: Default::default() }
+        }
+    }
+
+    impl Codec for WritableTxnMarkerTopicResult {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.name = reader.string()?;
+            message.partitions = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.name);
+            writer.array(&self.partitions, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `WritableTxnMarkerPartitionResult`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct WritableTxnMarkerPartitionResult {
+        /// `PartitionIndex`, from version 0.
+        pub partition_index: i32,
+        /// `ErrorCode`, from version 0.
+        pub error_code: i16,
+    }
+
+    impl Default for WritableTxnMarkerPartitionResult {
+        fn default() -> Self {
+            Self { partition_index: 0, error_code: 0 }
+        }
+    }
+
+    impl Codec for WritableTxnMarkerPartitionResult {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.partition_index = reader.i32()?;
+            message.error_code = reader.i16()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.partition_index);
+            writer.i16(self.error_code);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for WriteTxnMarkersResponse {
+        const VERSIONS: (i16, i16) = (1, 2);
+        const FLEXIBLE: i16 = 1;
+    }
+}
+
 pub use offset_commit_key::OffsetCommitKey;
 
 /// `OffsetCommitKey`, versions 0 to 0.
@@ -691,5 +951,182 @@ pub mod group_metadata_value {
         const VERSIONS: (i16, i16) = (0, 4);
         const FLEXIBLE: i16 = 4;
         const RECORD_TYPE: i16 = 2;
+    }
+}
+
+pub use transaction_log_key::TransactionLogKey;
+
+/// `TransactionLogKey`, versions 0 to 0.
+pub mod transaction_log_key {
+    use crate::codec::*;
+
+    /// `TransactionLogKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TransactionLogKey {
+        /// `TransactionalId`, from version 0 to 0.
+        pub transactional_id: StrBytes,
+    }
+
+    impl Default for TransactionLogKey {
+        fn default() -> Self {
+            Self { transactional_id: Default::default() }
+        }
+    }
+
+    impl Codec for TransactionLogKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.transactional_id = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.transactional_id);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for TransactionLogKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 0;
+    }
+}
+
+pub use transaction_log_value::TransactionLogValue;
+
+/// `TransactionLogValue`, versions 0 to 1.
+pub mod transaction_log_value {
+    use crate::codec::*;
+
+    /// `TransactionLogValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TransactionLogValue {
+        /// `ProducerId`, from version 0.
+        pub producer_id: i64,
+        /// `PreviousProducerId`, from version 1.
+        pub previous_producer_id: i64,
+        /// `NextProducerId`, from version 1.
+        pub next_producer_id: i64,
+        /// `ProducerEpoch`, from version 0.
+        pub producer_epoch: i16,
+        /// `NextProducerEpoch`, from version 1.
+        pub next_producer_epoch: i16,
+        /// `TransactionTimeoutMs`, from version 0.
+        pub transaction_timeout_ms: i32,
+        /// `TransactionStatus`, from version 0.
+        pub transaction_status: i8,
+        /// `TransactionPartitions`, from version 0.
+        pub transaction_partitions: Option<Vec<PartitionsSchema>>,
+        /// `TransactionLastUpdateTimestampMs`, from version 0.
+        pub transaction_last_update_timestamp_ms: i64,
+        /// `TransactionStartTimestampMs`, from version 0.
+        pub transaction_start_timestamp_ms: i64,
+        /// `ClientTransactionVersion`, from version 1.
+        pub client_transaction_version: i16,
+    }
+
+    impl Default for TransactionLogValue {
+        fn default() -> Self {
+            Self {
+                producer_id: 0,
+                previous_producer_id: -1,
+                next_producer_id: -1,
+                producer_epoch: 0,
+                next_producer_epoch: -1,
+                transaction_timeout_ms: 0,
+                transaction_status: 0,
+                transaction_partitions: Some(Vec::new()),
+                transaction_last_update_timestamp_ms: 0,
+                transaction_start_timestamp_ms: 0,
+                client_transaction_version: 0,
+            }
+        }
+    }
+
+    impl Codec for TransactionLogValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.producer_id = reader.i64()?;
+            message.producer_epoch = reader.i16()?;
+            message.transaction_timeout_ms = reader.i32()?;
+            message.transaction_status = reader.i8()?;
+            message.transaction_partitions = reader.nullable_array(Codec::read)?;
+            message.transaction_last_update_timestamp_ms = reader.i64()?;
+            message.transaction_start_timestamp_ms = reader.i64()?;
+            reader.tags(|tag, reader| {
+                match tag {
+                    0 => message.previous_producer_id = reader.i64()?,
+                    1 => message.next_producer_id = reader.i64()?,
+                    3 => message.next_producer_epoch = reader.i16()?,
+                    2 => message.client_transaction_version = reader.i16()?,
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i64(self.producer_id);
+            writer.i16(self.producer_epoch);
+            writer.i32(self.transaction_timeout_ms);
+            writer.i8(self.transaction_status);
+            writer.nullable_array(self.transaction_partitions.as_deref(), |writer, item| item.write(writer));
+            writer.i64(self.transaction_last_update_timestamp_ms);
+            writer.i64(self.transaction_start_timestamp_ms);
+            let mut tags = Vec::new();
+            if self.previous_producer_id != -1 {
+                tags.push((0, writer.tagged(|writer| writer.i64(self.previous_producer_id))));
+            }
+            if self.next_producer_id != -1 {
+                tags.push((1, writer.tagged(|writer| writer.i64(self.next_producer_id))));
+            }
+            if self.next_producer_epoch != -1 {
+                tags.push((3, writer.tagged(|writer| writer.i16(self.next_producer_epoch))));
+            }
+            if self.client_transaction_version != 0 {
+                tags.push((2, writer.tagged(|writer| writer.i16(self.client_transaction_version))));
+            }
+            writer.tags(tags);
+        }
+    }
+
+    /// `PartitionsSchema`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct PartitionsSchema {
+        /// `Topic`, from version 0.
+        pub topic: StrBytes,
+        /// `PartitionIds`, from version 0.
+        pub partition_ids: Vec<i32>,
+    }
+
+    impl Default for PartitionsSchema {
+        fn default() -> Self {
+            Self { topic: Default::default(), partition_ids: Default::default() }
+        }
+    }
+
+    impl Codec for PartitionsSchema {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topic = reader.string()?;
+            message.partition_ids = reader.array(Reader::i32)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.topic);
+            writer.array(&self.partition_ids, |writer, item| writer.i32(*item));
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for TransactionLogValue {
+        const VERSIONS: (i16, i16) = (0, 1);
+        const FLEXIBLE: i16 = 1;
+        const RECORD_TYPE: i16 = 0;
     }
 }

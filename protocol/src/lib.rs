@@ -68,7 +68,8 @@ pub mod messages {
     };
     pub use crate::frame::RequestHeader;
     pub use crate::generated_messages::{
-        OffsetCommitRequest, OffsetFetchRequest, offset_commit_request, offset_fetch_request,
+        OffsetCommitRequest, OffsetFetchRequest, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+        offset_commit_request, offset_fetch_request, write_txn_markers_request, write_txn_markers_response,
     };
     pub use kafka_protocol::messages::*;
     pub use kafka_protocol::protocol::StrBytes;

@@ -189,11 +189,6 @@ fn check_header(batch: &Batch) -> Result<(), Refusal> {
         return Err(Refusal::invalid(format!("the base offset should be 0, but is {}", batch.base_offset())));
     }
     validate_batch(&facts(batch)).map_err(|error| Refusal::from(&error))?;
-    if batch.attributes() & Attributes::TRANSACTIONAL != 0 {
-        // The request names no transactional id, or it would have been refused as a whole.
-        let message = "A transactional batch needs a transactional id.";
-        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, message));
-    }
     if batch.producer_id().is_some() && batch.producer_epoch() < 0 {
         return Err(Refusal::invalid("a batch of an idempotent producer must have an epoch"));
     }

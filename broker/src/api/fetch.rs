@@ -210,13 +210,18 @@ impl Handlers {
             && let Some((slices, charge)) =
                 self.read_charged(log, wanted.offset, limit, max_bytes, at_least_one).await?
         {
+            if demand.committed_only && slices.transactional {
+                let aborted = self.broker.aborted(log, wanted.offset, slices.end).await;
+                let aborted = aborted.map_err(|error| read_error(log, &error))?;
+                partition.aborted_transactions = Some(aborted.iter().map(told).collect());
+            }
             round.bytes += slices.len;
             round.held.push(charge);
             round.held.extend(slices.held);
             partition.records = slices.chunks;
         }
         if demand.committed_only {
-            partition.aborted_transactions = Some(Vec::new());
+            partition.aborted_transactions.get_or_insert_default();
         }
         Ok(partition)
     }
@@ -247,6 +252,12 @@ impl Handlers {
             room = slices.len;
         }
     }
+}
+
+fn told(aborted: &thalweg_segment::AbortedTransaction) -> AbortedTransaction {
+    AbortedTransaction::default()
+        .with_producer_id(aborted.producer_id.0.into())
+        .with_first_offset(aborted.first_offset.0)
 }
 
 fn described(view: &LogView) -> FetchedPartition {

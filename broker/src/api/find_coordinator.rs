@@ -1,4 +1,5 @@
-//! FindCoordinator: the broker that coordinates a group. Creates the topic of the groups' state the first time, as Kafka does.
+//! FindCoordinator: the broker that coordinates a group or a transactional id. Creates the topic of their state the first time, as
+//! Kafka does.
 
 use super::Handlers;
 use crate::context::{Operation, RequestContext};
@@ -15,7 +16,6 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE_PARTITION: i8 = 2;
 
-const NO_TRANSACTIONS: &str = "Transactions are not supported yet";
 const NO_SHARE_GROUPS: &str = "Share groups are not supported yet";
 
 /// A code, and a sentence for people.
@@ -65,7 +65,13 @@ impl Handlers {
                 tracing::warn!(%error, "could not create the topic of the groups' state");
                 (ErrorCode::CoordinatorNotAvailable, None)
             }),
-            TRANSACTION => Err((ErrorCode::UnsupportedVersion, Some(NO_TRANSACTIONS))),
+            TRANSACTION if !self.allows_transactional_id(context, Operation::Describe, key) => {
+                Err((ErrorCode::TransactionalIdAuthorizationFailed, None))
+            }
+            TRANSACTION => self.broker.transactions_topic().await.map(drop).map_err(|error| {
+                tracing::warn!(%error, "could not create the topic of the transactions' state");
+                (ErrorCode::CoordinatorNotAvailable, None)
+            }),
             SHARE_PARTITION if version >= SHARE => {
                 Err((ErrorCode::UnsupportedVersion, Some(NO_SHARE_GROUPS)))
             }
@@ -73,7 +79,7 @@ impl Handlers {
         }
     }
 
-    /// This broker owns all logs, so it coordinates all groups.
+    /// This broker owns all logs, so it coordinates all groups and transactions.
     fn coordinator(&self, context: &RequestContext, found: Result<(), Refusal>) -> Coordinator {
         let endpoint =
             found.and_then(|()| self.endpoint(context).ok_or((ErrorCode::CoordinatorNotAvailable, None)));

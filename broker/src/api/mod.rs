@@ -1,5 +1,7 @@
 //! The requests of Kafka's protocol: one file for each, decode → authorize → execute → respond.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod authorized_operations;
 mod batch_check;
@@ -9,7 +11,10 @@ mod delete_records;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -18,6 +23,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -27,6 +33,9 @@ mod produce;
 mod response_memory;
 mod sync_group;
 mod topic_admin;
+mod transactional_batches;
+mod txn_offset_commit;
+mod write_txn_markers;
 
 pub use response_memory::ResponseMemory;
 
@@ -94,6 +103,11 @@ impl Handlers {
     /// Whether the caller may do `operation` to the topic called `name`.
     fn allows_topic(&self, context: &RequestContext, operation: Operation, name: &str) -> bool {
         self.authorizer.allows(context, operation, Resource::Topic(name))
+    }
+
+    /// Whether the caller may do `operation` to a transactional id.
+    fn allows_transactional_id(&self, context: &RequestContext, operation: Operation, id: &str) -> bool {
+        self.authorizer.allows(context, operation, Resource::TransactionalId(id))
     }
 
     /// Takes a request in.
@@ -175,7 +189,23 @@ impl Handlers {
             Request::Fetch(request) => self.fetch(context, version, request).await,
             Request::Metadata(request) => self.metadata(context, version, request).await.into(),
             Request::ApiVersions(request) => self.api_versions(header, &request).into(),
-            Request::InitProducerId(request) => self.init_producer_id(context, request).await.into(),
+            Request::InitProducerId(request) => self.init_producer_id(context, version, request).await.into(),
+            Request::AddPartitionsToTxn(request) => {
+                self.add_partitions_to_txn(context, version, request).await.into()
+            }
+            Request::AddOffsetsToTxn(request) => {
+                self.add_offsets_to_txn(context, version, request).await.into()
+            }
+            Request::EndTxn(request) => self.end_txn(context, version, request).await.into(),
+            Request::WriteTxnMarkers(request) => self.write_txn_markers(context, request).await.into(),
+            Request::TxnOffsetCommit(request) => {
+                self.txn_offset_commit(context, version, request).await.into()
+            }
+            Request::DescribeProducers(request) => self.describe_producers(context, request).into(),
+            Request::DescribeTransactions(request) => {
+                self.describe_transactions(context, request).await.into()
+            }
+            Request::ListTransactions(request) => self.list_transactions(context, request).await.into(),
             Request::FindCoordinator(request) => {
                 self.find_coordinator(context, version, request).await.into()
             }

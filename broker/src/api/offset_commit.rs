@@ -129,7 +129,7 @@ impl Handlers {
         charge: Charge,
     ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
         let shard = self.broker.group_shard(&request.group_id)?;
-        shard.room(charge.bytes()).await;
+        shard.room(charge.bytes()).await?;
         let commit = OffsetCommit { request, topics, version, has_room: shard.has_room() };
         let pending = shard.run(|groups, now, effects| groups.commit(commit, now, effects))?;
         // Waiting for a PUT must not take memory from requests that wait for none.

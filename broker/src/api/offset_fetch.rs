@@ -28,18 +28,19 @@ impl Handlers {
         version: i16,
         request: OffsetFetchRequest,
     ) -> OffsetFetchResponse {
+        let stable = request.require_stable;
         if version >= BATCHED {
             let mut seen = BTreeSet::new();
             let mut groups = Vec::new();
             for group in request.groups {
                 // A group that is named twice is answered once: what it has committed may be large.
                 if seen.insert(group.group_id.clone()) {
-                    groups.push(self.fetch_group(context, version, group).await);
+                    groups.push(self.fetch_group(context, version, group, stable).await);
                 }
             }
             return OffsetFetchResponse::default().with_groups(groups);
         }
-        let group = self.fetch_group(context, version, only_group(request)).await;
+        let group = self.fetch_group(context, version, only_group(request), stable).await;
         OffsetFetchResponse::default()
             .with_error_code(group.error_code)
             .with_topics(group.topics.into_iter().map(in_old_form).collect())
@@ -50,12 +51,13 @@ impl Handlers {
         context: &RequestContext,
         version: i16,
         request: OffsetFetchRequestGroup,
+        stable: bool,
     ) -> OffsetFetchResponseGroup {
         let group = OffsetFetchResponseGroup::default().with_group_id(GroupId(request.group_id.clone()));
         let asked = request.topics.clone();
         let fetched = match request.topics {
-            None => self.fetch_all(context, version, &request.group_id).await,
-            Some(topics) => self.fetch_some(context, version, &request.group_id, topics).await,
+            None => self.fetch_all(context, version, &request.group_id, stable).await,
+            Some(topics) => self.fetch_some(context, version, &request.group_id, topics, stable).await,
         };
         match fetched {
             Ok(topics) => group.with_topics(topics),
@@ -73,8 +75,9 @@ impl Handlers {
         context: &RequestContext,
         version: i16,
         group: &str,
+        stable: bool,
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
-        let mut topics = self.committed(context, group, OffsetsWanted::All).await?;
+        let mut topics = self.committed(context, group, OffsetsWanted::All, stable).await?;
         topics.retain(|topic| self.allows_topic(context, Operation::Describe, &topic.name));
         if version >= TOPIC_IDS {
             for topic in &mut topics {
@@ -93,6 +96,7 @@ impl Handlers {
         version: i16,
         group: &str,
         topics: Vec<OffsetFetchRequestTopics>,
+        stable: bool,
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         let (mut wanted, mut refusals) = (Vec::with_capacity(topics.len()), Vec::new());
         for mut topic in topics {
@@ -109,23 +113,24 @@ impl Handlers {
                 false => refusals.push(refused(topic, ErrorCode::TopicAuthorizationFailed)),
             }
         }
-        let mut fetched = self.committed(context, group, OffsetsWanted::Of(wanted)).await?;
+        let mut fetched = self.committed(context, group, OffsetsWanted::Of(wanted), stable).await?;
         fetched.append(&mut refusals);
         Ok(fetched)
     }
 
-    /// Only what is durable is told, so `require_stable` needs no more until there are transactions.
+    /// Only what is durable is told; where `stable`, nothing that an open transaction may change.
     async fn committed(
         &self,
         context: &RequestContext,
         group: &str,
         wanted: OffsetsWanted,
+        stable: bool,
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         if !self.allows_group(context, Operation::Describe, group) {
             return Err(ErrorCode::GroupAuthorizationFailed);
         }
         let shard = self.broker.group_shard(group)?;
-        shard.run(|groups, _, _| groups.fetch_offsets(group, wanted))?.durable().await
+        shard.run(|groups, _, _| groups.fetch_offsets(group, wanted, stable))?.durable().await
     }
 }
 

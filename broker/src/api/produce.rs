@@ -8,7 +8,7 @@ use crate::{
     api::batch_check::{Checked, Refusal, check_batch},
     broker::Broker,
     context::{Operation, QuotaKind, RequestContext, Resource},
-    partition::{AppendError, Appended, Closed, Log, SequenceError},
+    partition::{AppendError, Appended, Closed, Log, SequenceError, Verification},
     topics::Topic,
 };
 use std::{sync::Arc, time::Duration};
@@ -50,9 +50,12 @@ struct TopicOutcome {
 }
 
 /// A batch that has passed its checks.
-struct Ready {
-    log: Arc<Log>,
-    checked: Checked,
+pub(super) struct Ready {
+    pub(super) topic: Arc<Topic>,
+    pub(super) log: Arc<Log>,
+    pub(super) checked: Checked,
+    /// Where it may begin a transaction.
+    pub(super) verification: Option<Verification>,
 }
 
 impl Handlers {
@@ -80,6 +83,8 @@ impl Handlers {
             }
             topics.push((data.name, data.topic_id, checked));
         }
+        let id = request.transactional_id.as_ref();
+        self.verify_transaction(version, id.map(|id| id.as_str()), &mut topics).await;
         let outcomes = self.append_all(topics);
         if acks == 0 {
             return unanswered(outcomes);
@@ -93,9 +98,9 @@ impl Handlers {
         if !matches!(request.acks, -1..=1) {
             return Some(ErrorCode::InvalidRequiredAcks.into());
         }
-        if request.transactional_id.is_some() {
-            let message = "Transactions are not supported yet";
-            return Some(Refusal::new(ErrorCode::InvalidTxnState, message));
+        let id = request.transactional_id.as_ref();
+        if id.is_some_and(|id| !self.allows_transactional_id(context, Operation::Write, id)) {
+            return Some(ErrorCode::TransactionalIdAuthorizationFailed.into());
         }
         let allowed = self.authorizer.allows(context, Operation::IdempotentWrite, Resource::Cluster);
         (!allowed).then(|| ErrorCode::ClusterAuthorizationFailed.into())
@@ -123,7 +128,7 @@ impl Handlers {
 
     async fn check(
         &self,
-        topic: &Topic,
+        topic: &Arc<Topic>,
         version: i16,
         data: PartitionProduceData,
         charge: &Charge,
@@ -142,7 +147,7 @@ impl Handlers {
             false => charge.clone(),
         };
         checked.batch = checked.batch.with_charge(Some(charge));
-        Ok(Ready { log, checked })
+        Ok(Ready { topic: topic.clone(), log, checked, verification: None })
     }
 
     /// Charges a batch that has become larger than it came in, because its topic stores another codec. Its request holds memory
@@ -173,8 +178,9 @@ impl Handlers {
             .collect()
     }
 
-    fn append(&self, Ready { log, checked }: Ready) -> Outcome {
-        match log.append(checked.batch, &self.broker.cache, &self.broker.wal) {
+    fn append(&self, Ready { log, checked, verification, .. }: Ready) -> Outcome {
+        let Broker { cache, wal, .. } = &*self.broker;
+        match log.append_verified(checked.batch, verification.as_ref(), cache, wal) {
             // A repetition is answered with the timestamp of its first copy.
             Ok(at) => Outcome::Appended { append_time: at.duplicate_of.or(checked.append_time), log, at },
             Err(error) => Outcome::refused(refusal_of(&error), Some(&log)),
@@ -202,7 +208,7 @@ impl Handlers {
     }
 }
 
-type Checks = (TopicName, uuid::Uuid, Vec<(i32, Result<Ready, Refusal>)>);
+pub(super) type Checks = (TopicName, uuid::Uuid, Vec<(i32, Result<Ready, Refusal>)>);
 
 async fn wait_for(index: i32, outcome: Outcome, deadline: Instant) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(index).with_log_append_time_ms(-1);
@@ -269,6 +275,8 @@ fn refusal_of(error: &AppendError) -> Refusal {
             };
             Refusal::new(code, &sequence.to_string())
         }
+        AppendError::NotVerified => Refusal::new(ErrorCode::InvalidTxnState, &error.to_string()),
+        AppendError::CoordinatorFenced { .. } => ErrorCode::UnknownServerError.into(),
         AppendError::Full => Refusal::new(ErrorCode::InvalidRecord, "the log has no offset left"),
     }
 }

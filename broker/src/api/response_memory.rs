@@ -21,7 +21,17 @@ pub struct ResponseMemory {
 }
 
 /// APIs that answer a small request at length, and at once: what is charged before is held while the response is made.
-const EXPANDING: [ApiKey; 3] = [ApiKey::Metadata, ApiKey::DescribeTopicPartitions, ApiKey::DescribeConfigs];
+const EXPANDING: [ApiKey; 9] = [
+    ApiKey::Metadata,
+    ApiKey::DescribeTopicPartitions,
+    ApiKey::DescribeConfigs,
+    ApiKey::OffsetFetch,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTransactions,
+    ApiKey::ListTransactions,
+];
 
 impl ResponseMemory {
     /// Charges to `budget`.

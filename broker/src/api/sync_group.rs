@@ -51,7 +51,7 @@ impl Handlers {
         let shard = self.broker.group_shard(&request.group_id)?;
         let assigned: usize = request.assignments.iter().map(|one| one.assignment.len()).sum();
         if assigned > 0 {
-            shard.room(assigned).await;
+            shard.room(assigned).await?;
         }
         shard.park(|groups, ticket, now, effects| groups.sync(request, ticket, now, effects))
     }

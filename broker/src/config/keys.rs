@@ -286,6 +286,26 @@ const ACTING: &[(&str, &str)] = &[
         "How long the first member of an empty group is made to wait for others.",
     ),
     ("group.max.size", "Most members of a group."),
+    ("transaction.state.log.num.partitions", "Partitions of the topic of transactions, when it is created."),
+    ("transaction.state.log.segment.bytes", "`segment.bytes` of that topic, when it is created."),
+    ("transaction.max.timeout.ms", "Longest transaction timeout that a producer may ask for."),
+    (
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        "How often transactions that take too long are looked for.",
+    ),
+    (
+        "add.partitions.to.txn.retry.backoff.ms",
+        "Between looks whether a producer's last transaction is complete, while it begins the next one.",
+    ),
+    (
+        "add.partitions.to.txn.retry.backoff.max.ms",
+        "How long to go on with that before the client is told to try again.",
+    ),
+    ("transactional.id.expiration.ms", "A transactional id is forgotten after this many idle milliseconds."),
+    (
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        "How often idle transactional ids are looked for.",
+    ),
     ("message.max.bytes", "Largest record batch, in bytes; a topic's max.message.bytes goes before."),
     ("compression.type", "Codec that batches are stored with: the producer's, or another."),
     ("compression.gzip.level", "Level of gzip where the broker compresses."),

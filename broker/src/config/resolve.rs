@@ -1,7 +1,7 @@
 //! What is in force for the broker and for each topic: the start's settings with those laid over that were stored since.
 
 use super::{Config, ConfigError, Key, value::check};
-use crate::coordinator::groups::GroupSettings;
+use crate::coordinator::{groups::GroupSettings, transactions::TransactionSettings};
 use crate::settings::{
     BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
 };
@@ -144,6 +144,7 @@ impl Config {
             memory: MemorySettings::divide(self.size("memory.bytes")),
             dynamic: Resolved::default().dynamic(self),
             groups: self.groups(),
+            transactions: self.transactions(),
         }
     }
 
@@ -159,6 +160,23 @@ impl Config {
             max_session_timeout_ms: number("group.max.session.timeout.ms"),
             initial_rebalance_delay_ms: self.size("group.initial.rebalance.delay.ms") as u64,
             max_size: self.size("group.max.size"),
+        }
+    }
+
+    fn transactions(&self) -> TransactionSettings {
+        let partitions = self.number("transaction.state.log.num.partitions");
+        let max_timeout = self.number("transaction.max.timeout.ms");
+        let abort_interval = self.number("transaction.abort.timed.out.transaction.cleanup.interval.ms");
+        let expiry_interval = self.number("transaction.remove.expired.transaction.cleanup.interval.ms");
+        TransactionSettings {
+            topic_partitions: u32::try_from(partitions).unwrap_or(50),
+            topic_segment_bytes: self.number("transaction.state.log.segment.bytes"),
+            max_timeout_ms: i32::try_from(max_timeout).unwrap_or(i32::MAX),
+            abort_interval: millis(abort_interval),
+            id_expiration: millis(self.number("transactional.id.expiration.ms")),
+            expiry_interval: millis(expiry_interval),
+            join_backoff: millis(self.number("add.partitions.to.txn.retry.backoff.ms")),
+            join_patience: millis(self.number("add.partitions.to.txn.retry.backoff.max.ms")),
         }
     }
 
@@ -240,8 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_of_groups_are_kafkas() {
+    fn the_defaults_of_coordinators_are_kafkas() {
         assert_eq!(Config::defaults().broker_settings().groups, GroupSettings::default());
+        assert_eq!(Config::defaults().broker_settings().transactions, TransactionSettings::default());
     }
 
     #[test]

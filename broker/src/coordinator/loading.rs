@@ -1,7 +1,8 @@
 //! Reads a shard's log into its state, from the tail's cache or the object store, a piece at a time.
 
 use super::{
-    records::{Unreadable, records_of},
+    records::{Unreadable, entries_of},
+    rules::Rules,
     shard::Shard,
 };
 use crate::broker::Broker;
@@ -28,8 +29,8 @@ enum LoadError {
 }
 
 /// Loads `shard`. Tries for as long as the store fails. A log that can't be understood ends the shard, loudly: to serve
-/// without some of the offsets would be to lose them.
-pub(super) async fn load(broker: Weak<Broker>, shard: Arc<Shard>) {
+/// without some of the records would be to lose them.
+pub(super) async fn load<R: Rules>(broker: Weak<Broker>, shard: Arc<Shard<R>>) {
     let began = tokio::time::Instant::now();
     let view = shard.log().view();
     let mut at = view.start;
@@ -41,13 +42,13 @@ pub(super) async fn load(broker: Weak<Broker>, shard: Arc<Shard>) {
         match load_piece(&broker, &shard, at, view.end).await {
             Ok(next) => at = next,
             Err(LoadError::Read(error)) => {
-                tracing::warn!(log = %shard.log().id(), %error, "groups can't be read yet");
+                tracing::warn!(log = %shard.log().id(), %error, "{} can't be read yet", R::NAME);
                 let wait = broker.runtime.random().jitter(RETRY);
                 drop(broker);
                 tokio::time::sleep(wait).await;
             }
             Err(LoadError::Unreadable(error)) => {
-                tracing::error!(log = %shard.log().id(), %error, "groups can't be loaded");
+                tracing::error!(log = %shard.log().id(), %error, "{} can't be loaded", R::NAME);
                 return shard.close();
             }
         }
@@ -55,14 +56,14 @@ pub(super) async fn load(broker: Weak<Broker>, shard: Arc<Shard>) {
     shard.loaded();
     if view.start < view.end {
         let records = view.end.0 - view.start.0;
-        tracing::debug!(log = %shard.log().id(), records, elapsed = ?began.elapsed(), "groups loaded");
+        tracing::debug!(log = %shard.log().id(), records, elapsed = ?began.elapsed(), "{} loaded", R::NAME);
     }
 }
 
 /// Loads from `at` on, and says where it goes on.
-async fn load_piece(
+async fn load_piece<R: Rules>(
     broker: &Broker,
-    shard: &Arc<Shard>,
+    shard: &Arc<Shard<R>>,
     at: Offset,
     end: Offset,
 ) -> Result<Offset, LoadError> {
@@ -83,14 +84,14 @@ fn joined(mut chunks: Vec<Bytes>) -> Bytes {
 }
 
 /// Takes whole batches in, and gives the offset behind the last; none where there is no batch.
-fn take_in(shard: &Shard, from: Offset, mut bytes: Bytes) -> Result<Option<Offset>, Unreadable> {
+fn take_in<R: Rules>(shard: &Shard<R>, from: Offset, mut bytes: Bytes) -> Result<Option<Offset>, Unreadable> {
     let mut next = None;
     while !bytes.is_empty() {
         let unreadable =
             |error: thalweg_segment::BatchError| Unreadable { offset: from.0, reason: error.to_string() };
         let batch = Batch::split_from(&mut bytes).map_err(unreadable)?;
         batch.verify_crc().map_err(unreadable)?;
-        shard.load(records_of(&batch)?);
+        shard.load(entries_of(&batch)?);
         next = Some(batch.end_offset());
     }
     Ok(next)

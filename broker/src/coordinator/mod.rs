@@ -1,12 +1,21 @@
 //! Coordinators: state that lives in the log of an internal topic, owned and recovered like any other log's.
 //!
-//! [`groups`] decides, `shard` keeps one partition's state and its log in step, `loading` reads the log at the start,
-//! [`group_coordinator`] finds the shard of a group.
+//! [`groups`] and [`transactions`] decide, by the rules of [`rules`]; `shard` keeps one partition's state and its log in step,
+//! `loading` reads the log at the start, [`group_coordinator`] and [`transaction_coordinator`] find the shard of a group or a
+//! transactional id, and `markers` ends transactions in the logs that are part of them.
 
 pub mod group_coordinator;
 pub mod groups;
 mod loading;
+pub mod markers;
 mod records;
+pub mod rules;
 mod shard;
+mod shards;
+pub mod transaction_coordinator;
+pub mod transactions;
 
 pub use group_coordinator::GroupCoordinator;
+pub use records::TransactionalBatch;
+pub(crate) use shard::Means;
+pub use transaction_coordinator::TransactionCoordinator;

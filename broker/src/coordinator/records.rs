@@ -1,11 +1,11 @@
 //! Coordinator records into batches, and out of them.
 
 use thalweg_protocol::{
-    Compression, Record, Records, TooLong, coordinator_records::GroupRecord, decompress, put_record,
+    Compression, Record, Records, TooLong, coordinator_records::CoordinatorRecord, decompress, put_record,
 };
-use thalweg_segment::{Attributes, Batch, HEADER_LEN};
+use thalweg_segment::{Attributes, Batch, HEADER_LEN, Marker};
 
-use super::groups::Position;
+use super::rules::Position;
 
 /// A batch that we wrote unpacks to no more than this.
 const DECOMPRESSED_MAX: usize = 64 * 1024 * 1024;
@@ -18,18 +18,57 @@ pub(super) struct Unreadable {
     pub(super) reason: String,
 }
 
+/// The producer of a batch that is part of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionalBatch {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+}
+
+/// What stands in a coordinator's log.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Entry<T> {
+    /// A record.
+    Record(Position, T),
+    /// The end of a producer's transaction.
+    End {
+        /// Whose.
+        producer_id: i64,
+        /// Committed, or else aborted.
+        committed: bool,
+    },
+}
+
 /// One batch of all `records`, uncompressed, of one time.
-pub(super) fn batch_of(records: &[GroupRecord], now_ms: i64) -> Result<Batch, TooLong> {
+pub(super) fn batch_of(records: &[impl CoordinatorRecord], now_ms: i64) -> Result<Batch, TooLong> {
+    let (count, bytes) = packed(records)?;
+    Ok(Batch::assemble(head(count, now_ms), bytes.into()))
+}
+
+/// The same as a part of a transaction. It has no sequence numbers, as in Kafka.
+pub(super) fn transactional_batch_of(
+    records: &[impl CoordinatorRecord],
+    producer: TransactionalBatch,
+    now_ms: i64,
+) -> Result<Batch, TooLong> {
+    let (count, bytes) = packed(records)?;
+    let head = with_producer(head(count, now_ms), producer, Attributes::TRANSACTIONAL);
+    Ok(Batch::assemble(head, bytes.into()))
+}
+
+fn packed(records: &[impl CoordinatorRecord]) -> Result<(i32, Vec<u8>), TooLong> {
     let mut bytes = Vec::new();
     for (delta, record) in (0..).zip(records) {
         let (key, value) = record.encode()?;
         put_record(&mut bytes, &Record::new(delta, 0, Some(&key), value.as_deref()));
     }
     let count = i32::try_from(records.len()).expect("records of a request, which is bounded");
-    Ok(Batch::assemble(head(count, now_ms), bytes.into()))
+    Ok((count, bytes))
 }
 
-fn head(count: i32, now_ms: i64) -> [u8; HEADER_LEN] {
+pub(super) fn head(count: i32, now_ms: i64) -> [u8; HEADER_LEN] {
     let mut head = [0; HEADER_LEN];
     head[16] = 2;
     head[23..27].copy_from_slice(&(count - 1).to_be_bytes());
@@ -41,37 +80,50 @@ fn head(count: i32, now_ms: i64) -> [u8; HEADER_LEN] {
     head
 }
 
-/// The records of a batch that was read from the log. None of a control batch, and none of types that nobody knows.
-pub(super) fn records_of(batch: &Batch) -> Result<Vec<(Position, GroupRecord)>, Unreadable> {
+pub(super) fn with_producer(
+    mut head: [u8; HEADER_LEN],
+    producer: TransactionalBatch,
+    attributes: i16,
+) -> [u8; HEADER_LEN] {
+    head[21..23].copy_from_slice(&attributes.to_be_bytes());
+    head[43..51].copy_from_slice(&producer.producer_id.to_be_bytes());
+    head[51..53].copy_from_slice(&producer.epoch.to_be_bytes());
+    head
+}
+
+/// What a batch that was read from the log holds. Nothing of types that nobody knows.
+pub(super) fn entries_of<T: CoordinatorRecord>(batch: &Batch) -> Result<Vec<Entry<T>>, Unreadable> {
     let base = batch.base_offset().0;
     let unreadable = |reason: String| Unreadable { offset: base, reason };
     if batch.attributes() & Attributes::CONTROL != 0 {
-        return Ok(Vec::new());
+        let producer_id = batch.producer_id().0;
+        let end = |marker: Marker| Entry::End { producer_id, committed: marker.committed };
+        return Ok(batch.entry().marker.map(end).into_iter().collect());
     }
     let codec = Compression::of_attributes(batch.attributes()).ok_or(unreadable("unknown codec".into()))?;
     let plain = decompress(codec, batch.records(), DECOMPRESSED_MAX)
         .map_err(|error| unreadable(error.to_string()))?;
     let transactional = batch.attributes() & Attributes::TRANSACTIONAL != 0;
     let producer_id = if transactional { batch.producer_id().0 } else { -1 };
-    let mut records = Vec::new();
+    let mut entries = Vec::new();
     for record in Records::new(&plain, batch.record_count()) {
         let record = record.map_err(|error| unreadable(error.to_string()))?;
         // Kafka passes records without a key over.
         let Some(key) = record.key else { continue };
         let value = record.value.map(|value| plain.slice_ref(value));
-        let decoded = GroupRecord::decode(plain.slice_ref(key), value);
-        let offset = base + i64::from(record.offset_delta);
-        let at = Position { offset, producer_id, loading: true };
-        records.extend(decoded.map_err(|error| unreadable(error.to_string()))?.map(|record| (at, record)));
+        let decoded = T::decode(plain.slice_ref(key), value);
+        let at = Position { offset: base + i64::from(record.offset_delta), producer_id, loading: true };
+        let decoded = decoded.map_err(|error| unreadable(error.to_string()))?;
+        entries.extend(decoded.map(|record| Entry::Record(at, record)));
     }
-    Ok(records)
+    Ok(entries)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use thalweg_protocol::{
-        coordinator_records::{OffsetCommitKey, OffsetCommitValue},
+        coordinator_records::{GroupRecord, OffsetCommitKey, OffsetCommitValue},
         messages::StrBytes,
     };
 
@@ -86,11 +138,15 @@ mod tests {
         let batch = batch_of(&records, 1000).expect("short strings");
         assert_eq!(batch.verify_crc(), Ok(()));
         assert_eq!((batch.max_timestamp(), batch.record_count(), batch.last_offset_delta()), (1000, 3, 2));
-        let (at, read): (Vec<_>, Vec<_>) = records_of(&batch).expect("our own").into_iter().unzip();
-        assert_eq!(read, records);
-        assert_eq!(
-            at.iter().map(|at| (at.offset, at.producer_id)).collect::<Vec<_>>(),
-            [(0, -1), (1, -1), (2, -1)]
-        );
+        let expected = (0..).zip(records.clone()).map(|(offset, record)| {
+            Entry::Record(Position { offset, producer_id: -1, loading: true }, record)
+        });
+        assert_eq!(entries_of(&batch), Ok(expected.collect()));
+        let producer = TransactionalBatch { producer_id: 7, epoch: 3 };
+        let batch = transactional_batch_of(&records[..1], producer, 1000).expect("short strings");
+        let entry = batch.entry();
+        assert!(entry.is_transactional() && entry.producer_epoch == 3 && entry.last_sequence() == -1);
+        let at = Position { offset: 0, producer_id: 7, loading: true };
+        assert_eq!(entries_of(&batch), Ok(vec![Entry::Record(at, records[0].clone())]));
     }
 }

@@ -1,6 +1,12 @@
 //! Whether a batch of an idempotent producer is the next, a repetition, or out of place (KIP-98, KIP-360).
 
+use super::AppendError;
 use thalweg_segment::{BatchEntry, LogState, ProducedBatch, ProducerState};
+
+/// Base sequence of what coordinators write for a producer.
+const NO_SEQUENCE: i32 = -1;
+/// First version of the transaction protocol in which every transaction has an epoch of its own.
+const EPOCH_BUMP: i16 = 2;
 
 /// What a batch of an idempotent producer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +71,32 @@ pub fn judge(state: &LogState, entry: &BatchEntry) -> Result<Sequencing, Sequenc
     }
 }
 
+/// Judges the marker that ends a transaction. From version 2 of the protocol on its epoch is higher than that of the batches,
+/// so one that isn't is late; but the marker of a transaction that is over may come again (KIP-890).
+pub fn judge_marker(state: &LogState, entry: &BatchEntry, version: i16) -> Result<(), AppendError> {
+    let Some(known) = state.producers.get(entry.producer_id) else { return Ok(()) };
+    let again = known.transaction_start.is_none() || entry.producer_epoch == i16::MAX;
+    if entry.producer_epoch < known.epoch
+        || version >= EPOCH_BUMP && entry.producer_epoch == known.epoch && !again
+    {
+        return Err(AppendError::Sequence(SequenceError::StaleEpoch {
+            producer: entry.producer_id.0,
+            epoch: entry.producer_epoch,
+            current: known.epoch,
+        }));
+    }
+    match entry.marker.map(|marker| marker.coordinator_epoch) {
+        Some(epoch) if epoch < known.coordinator_epoch => {
+            Err(AppendError::CoordinatorFenced { epoch, current: known.coordinator_epoch })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn judge_known(producer: &ProducerState, entry: &BatchEntry) -> Result<Sequencing, SequenceError> {
     let id = entry.producer_id.0;
-    if let Some(first) = find_duplicate(producer, entry) {
+    let has_sequence = entry.base_sequence != NO_SEQUENCE;
+    if has_sequence && let Some(first) = find_duplicate(producer, entry) {
         return Ok(Sequencing::Duplicate(*first));
     }
     if entry.producer_epoch < producer.epoch {
@@ -78,7 +107,7 @@ fn judge_known(producer: &ProducerState, entry: &BatchEntry) -> Result<Sequencin
         });
     }
     let last = last_sequence(producer, entry);
-    if !follows(last, entry.base_sequence) {
+    if has_sequence && !follows(last, entry.base_sequence) {
         return Err(SequenceError::OutOfOrder { producer: id, found: entry.base_sequence, last });
     }
     if producer.transaction_start.is_some() && !entry.is_transactional() {
@@ -195,6 +224,36 @@ mod tests {
         assert_eq!(judge(&state, &of(5, 1, 3)), Ok(Sequencing::Next));
         let transactional = BatchEntry { attributes: 0x10, ..of(9, 4, 3) };
         assert_eq!(judge(&state, &transactional), Ok(Sequencing::Next));
+    }
+
+    #[test]
+    fn a_marker_of_the_new_protocol_has_a_higher_epoch_than_the_transaction_that_it_ends() {
+        let marker = |epoch: i16, coordinator_epoch: i32| BatchEntry {
+            attributes: 0x30,
+            marker: Some(thalweg_segment::Marker { committed: true, coordinator_epoch }),
+            ..entry(epoch, -1, 1, 9)
+        };
+        let data = BatchEntry { attributes: 0x10, ..entry(3, 0, 1, 0) };
+        let mut state = state(&[data]);
+        assert_eq!(judge_marker(&state, &marker(3, 5), 0), Ok(()));
+        assert!(judge_marker(&state, &marker(3, 5), 2).is_err());
+        assert!(judge_marker(&state, &marker(2, 5), 0).is_err());
+        assert_eq!(judge_marker(&state, &marker(4, 5), 2), Ok(()));
+        state.apply(&marker(4, 5));
+        assert_eq!(judge_marker(&state, &marker(4, 6), 2), Ok(()), "again, by the next coordinator");
+        let fenced = AppendError::CoordinatorFenced { epoch: 4, current: 5 };
+        assert_eq!(judge_marker(&state, &marker(4, 4), 2), Err(fenced));
+        // What was sent before the marker comes too late.
+        let late = BatchEntry { attributes: 0x10, ..entry(3, 1, 1, 10) };
+        assert!(matches!(judge(&state, &late), Err(SequenceError::StaleEpoch { current: 4, .. })));
+    }
+
+    #[test]
+    fn batches_without_sequence_are_judged_by_their_epoch_alone() {
+        let of = |epoch: i16, offset: i64| BatchEntry { attributes: 0x10, ..entry(epoch, -1, 1, offset) };
+        let state = state(&[of(1, 0)]);
+        assert_eq!(judge(&state, &of(1, 1)), Ok(Sequencing::Next));
+        assert!(judge(&state, &of(0, 1)).is_err());
     }
 
     #[test]

@@ -10,7 +10,8 @@
 use super::{
     ProducerMemory, ProducerMemoryPart,
     ages::Ages,
-    idempotence::{SequenceError, Sequencing, judge},
+    idempotence::{SequenceError, Sequencing, judge, judge_marker},
+    transactions::{TailTransactions, Verification},
 };
 use parking_lot::Mutex;
 use std::{
@@ -18,7 +19,9 @@ use std::{
     time::Duration,
 };
 use thalweg_cache::LogCache;
-use thalweg_segment::{Batch, Forgetting, LeaderEpoch, LogId, LogState, Offset};
+use thalweg_segment::{
+    AbortedTransaction, Batch, BatchEntry, Forgetting, LeaderEpoch, LogId, LogState, Offset, ProducerId,
+};
 use thalweg_wal::Wal;
 use tokio::{
     sync::{Notify, oneshot},
@@ -69,6 +72,17 @@ pub enum AppendError {
     /// The producer's epoch or sequence is wrong.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// A batch would begin a transaction that the coordinator has not been asked about, or was before a marker.
+    #[error("the partition was not added to the transaction")]
+    NotVerified,
+    /// A newer transaction coordinator has written.
+    #[error("coordinator epoch {epoch} is older than the current epoch {current}")]
+    CoordinatorFenced {
+        /// Of the marker.
+        epoch: i32,
+        /// The newest seen.
+        current: i32,
+    },
     /// The log has 2^63 records.
     #[error("the log has no offset left")]
     Full,
@@ -96,6 +110,7 @@ struct Inner {
     ages: Ages,
     /// What its idempotent producers take.
     memory: ProducerMemoryPart,
+    transactions: TailTransactions,
 }
 
 /// A list of waiters is swept when it has grown to this, and to each power of two beyond.
@@ -126,6 +141,7 @@ impl Log {
             fetches: Vec::new(),
             ages: Ages::default(),
             memory: memory.part(),
+            transactions: TailTransactions::default(),
         };
         inner.count_memory();
         Self { id, leader_epoch, inner: Mutex::new(inner) }
@@ -141,13 +157,22 @@ impl Log {
         self.leader_epoch
     }
 
-    /// Appends a validated batch to the log, its cached tail and the WAL.
-    pub fn append(&self, mut batch: Batch, cache: &LogCache, wal: &Wal) -> Result<Appended, AppendError> {
-        let mut inner = self.inner.lock();
-        if let Some(closed) = inner.closed {
-            return Err(AppendError::Closed(closed));
-        }
-        if let Sequencing::Duplicate(first) = judge(&inner.state, &batch.entry())? {
+    /// Appends a validated batch to the log, its cached tail and the WAL. One that would begin a transaction is refused.
+    pub fn append(&self, batch: Batch, cache: &LogCache, wal: &Wal) -> Result<Appended, AppendError> {
+        self.append_verified(batch, None, cache, wal)
+    }
+
+    /// The same of a batch whose transaction was verified, where that was needed.
+    pub fn append_verified(
+        &self,
+        batch: Batch,
+        verification: Option<&Verification>,
+        cache: &LogCache,
+        wal: &Wal,
+    ) -> Result<Appended, AppendError> {
+        let mut inner = self.open_inner()?;
+        let entry = batch.entry();
+        if let Sequencing::Duplicate(first) = judge(&inner.state, &entry)? {
             return Ok(Appended {
                 base_offset: first.base_offset(),
                 end: first.last_offset.plus(1),
@@ -155,15 +180,87 @@ impl Log {
                 duplicate_of: Some(first.timestamp),
             });
         }
+        if entry.is_transactional() {
+            inner.check_verified(&entry, verification)?;
+        }
+        self.place(&mut inner, batch, cache, wal)
+    }
+
+    /// Appends the marker that ends a producer's transaction. `version` is that of the transaction protocol.
+    pub fn append_marker(
+        &self,
+        batch: Batch,
+        version: i16,
+        cache: &LogCache,
+        wal: &Wal,
+    ) -> Result<Appended, AppendError> {
+        let mut inner = self.open_inner()?;
+        judge_marker(&inner.state, &batch.entry(), version)?;
+        inner.transactions.end_verifications_of(batch.producer_id());
+        self.place(&mut inner, batch, cache, wal)
+    }
+
+    fn open_inner(&self) -> Result<parking_lot::MutexGuard<'_, Inner>, AppendError> {
+        let inner = self.inner.lock();
+        match inner.closed {
+            Some(closed) => Err(AppendError::Closed(closed)),
+            None => Ok(inner),
+        }
+    }
+
+    /// Gives a batch its offsets, and hands it on.
+    fn place(
+        &self,
+        inner: &mut Inner,
+        mut batch: Batch,
+        cache: &LogCache,
+        wal: &Wal,
+    ) -> Result<Appended, AppendError> {
         let base_offset = inner.state.end;
         let next = base_offset.0.checked_add(i64::from(batch.last_offset_delta()) + 1);
         next.ok_or(AppendError::Full)?;
         batch.place(base_offset, self.leader_epoch);
-        inner.state.apply(&batch.entry());
+        inner.apply(&batch.entry());
         inner.count_memory();
         cache.append(self.id, batch.clone());
         wal.append(self.id, batch);
         Ok(Appended { base_offset, end: inner.state.end, log_start: inner.start, duplicate_of: None })
+    }
+
+    /// Begins to verify that this log is part of `producer`'s transaction. None where its transaction is open here, so that
+    /// there is nothing to verify.
+    pub fn verify(
+        self: &Arc<Self>,
+        producer: ProducerId,
+        epoch: i16,
+        from_zero: bool,
+    ) -> Option<Verification> {
+        let mut inner = self.inner.lock();
+        if inner.has_open_transaction(producer, epoch) {
+            return None;
+        }
+        let number = inner.transactions.begin_verification(producer);
+        Some(Verification::new(self.clone(), producer, number, from_zero))
+    }
+
+    pub(super) fn end_verification(&self, producer: ProducerId, number: u64) {
+        self.inner.lock().transactions.end_verification(producer, number);
+    }
+
+    /// Aborted transactions that a reader of `[from, to)` needs and that no flushed segment tells of. To be asked before the
+    /// object index, which learns of them first.
+    pub fn aborted_in_tail(&self, from: Offset, to: Offset) -> Vec<AbortedTransaction> {
+        self.inner.lock().transactions.aborted(from, to)
+    }
+
+    /// The object index tells of everything below `end`.
+    pub fn flushed(&self, end: Offset) {
+        self.inner.lock().transactions.flushed(end);
+    }
+
+    /// Looks at the producers that the log knows.
+    pub fn with_producers<T>(&self, look: impl FnOnce(&thalweg_segment::Producers) -> T) -> T {
+        look(&self.inner.lock().state.producers)
     }
 
     /// Everything below `end` is durable: moves the high watermark, answers producers, wakes fetches.
@@ -173,6 +270,7 @@ impl Log {
             return;
         }
         inner.high_watermark = end;
+        inner.transactions.durable(end);
         let answered: Vec<_> = inner.producers.extract_if(.., |(wanted, _)| *wanted <= end).collect();
         inner.wake_fetches();
         drop(inner);
@@ -224,8 +322,9 @@ impl Log {
     pub fn view(&self) -> LogView {
         let inner = self.inner.lock();
         let high_watermark = inner.high_watermark;
-        let last_stable =
-            inner.state.first_open_offset().map_or(high_watermark, |open| open.min(high_watermark));
+        // A transaction is open until its marker is durable.
+        let open = [inner.state.first_open_offset(), inner.transactions.first_ending()];
+        let last_stable = open.into_iter().flatten().fold(high_watermark, Offset::min);
         LogView { start: inner.start, high_watermark, last_stable, end: inner.state.end }
     }
 
@@ -291,6 +390,41 @@ impl Log {
 }
 
 impl Inner {
+    fn apply(&mut self, entry: &BatchEntry) {
+        let begun = match entry.is_control() {
+            true => self.state.producers.get(entry.producer_id).and_then(|known| known.transaction_start),
+            false => None,
+        };
+        let aborted = self.state.apply(entry);
+        if let Some(first) = begun {
+            self.transactions.ended(first, entry.end_offset(), aborted);
+        }
+    }
+
+    fn has_open_transaction(&self, producer: ProducerId, epoch: i16) -> bool {
+        let known = self.state.producers.get(producer);
+        known.is_some_and(|known| known.transaction_start.is_some() && known.epoch == epoch)
+    }
+
+    /// Checks that a batch continues a transaction, or may begin one.
+    fn check_verified(
+        &self,
+        entry: &BatchEntry,
+        verification: Option<&Verification>,
+    ) -> Result<(), AppendError> {
+        if self.has_open_transaction(entry.producer_id, entry.producer_epoch) {
+            return Ok(());
+        }
+        let verification = verification.filter(|verification| self.transactions.is_verified(verification));
+        let Some(verification) = verification else { return Err(AppendError::NotVerified) };
+        let unknown = self.state.producers.get(entry.producer_id).is_none();
+        if verification.is_from_zero() && unknown && entry.base_sequence > 0 {
+            let (producer, found) = (entry.producer_id.0, entry.base_sequence);
+            return Err(SequenceError::OutOfOrder { producer, found, last: -1 }.into());
+        }
+        Ok(())
+    }
+
     fn count_memory(&mut self) {
         self.memory.set(self.state.producers.memory());
     }

@@ -82,6 +82,9 @@ impl Observer for Logs {
         self.index.add(commit, shared);
         for (id, end) in flushed {
             self.cache.flushed(*id, *end);
+            if let Some(log) = self.get(*id) {
+                log.flushed(*end);
+            }
         }
     }
 

@@ -5,8 +5,10 @@ mod idempotence;
 mod log;
 mod logs;
 mod producer_memory;
+mod transactions;
 
-pub use idempotence::{SequenceError, Sequencing, judge};
+pub use idempotence::{SequenceError, Sequencing, judge, judge_marker};
 pub use log::{AppendError, Appended, Closed, Log, LogView};
 pub use logs::Logs;
 pub use producer_memory::{ProducerMemory, ProducerMemoryPart};
+pub use transactions::Verification;

@@ -1,6 +1,9 @@
 //! For every API requests in any of its versions: some that are fine, and some that are not.
 
-use super::bed::{text, topic};
+use super::{
+    bed::{text, topic},
+    transaction_requests as transactions,
+};
 use bytes::Bytes;
 use thalweg_protocol::{ApiKey, Request, messages::*};
 use thalweg_segment::testing::BatchBuilder;
@@ -53,6 +56,14 @@ pub fn requests(api: ApiKey, version: i16, world: &World) -> Vec<(String, Reques
         ApiKey::DescribeGroups => named(describe_groups(version)),
         ApiKey::ListGroups => named(list_groups(version)),
         ApiKey::DeleteGroups => named(delete_groups()),
+        ApiKey::AddPartitionsToTxn => named(transactions::add_partitions(version, world)),
+        ApiKey::AddOffsetsToTxn => named(transactions::add_offsets()),
+        ApiKey::EndTxn => named(transactions::end()),
+        ApiKey::WriteTxnMarkers => named(transactions::write_markers(version, world)),
+        ApiKey::TxnOffsetCommit => named(transactions::commit_offsets(version, world)),
+        ApiKey::DescribeProducers => named(transactions::describe_producers(world)),
+        ApiKey::DescribeTransactions => named(transactions::describe()),
+        ApiKey::ListTransactions => named(transactions::list(version)),
     }
 }
 

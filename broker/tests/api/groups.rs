@@ -122,12 +122,10 @@ async fn the_first_who_looks_for_a_coordinator_brings_kafkas_topic_about() {
 }
 
 #[tokio::test]
-async fn coordinators_of_transactions_and_of_what_nobody_knows_are_refused() {
+async fn coordinators_of_what_nobody_knows_are_refused() {
     let (bed, _) = furnished().await;
-    for (kind, code) in [(1, ErrorCode::UnsupportedVersion), (9, ErrorCode::InvalidRequest)] {
-        let found = find(&bed, kind, "key").await;
-        assert_eq!((found.error_code, found.node_id.0), (code.code(), -1));
-    }
+    let found = find(&bed, 9, "key").await;
+    assert_eq!((found.error_code, found.node_id.0), (ErrorCode::InvalidRequest.code(), -1));
     let request = FindCoordinatorRequest::default().with_key(text("group"));
     let found = answer!(bed.ask(3, request), FindCoordinator);
     assert_eq!((found.error_code, found.node_id.0), (0, 1));

@@ -5,4 +5,6 @@ mod bed;
 mod catalogue;
 mod groups;
 mod produce;
+mod transaction_requests;
+mod transactions;
 mod versions;

@@ -5,17 +5,25 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// Requests in which `kafka-protocol` is behind.
-const REQUESTS: [&str; 2] = ["OffsetCommitRequest", "OffsetFetchRequest"];
+/// Requests and responses in which `kafka-protocol` is behind.
+const MESSAGES: [&str; 4] =
+    ["OffsetCommitRequest", "OffsetFetchRequest", "WriteTxnMarkersRequest", "WriteTxnMarkersResponse"];
 
 /// Records of coordinators: the key and the value of each.
-const RECORDS: [&str; 4] = ["OffsetCommitKey", "OffsetCommitValue", "GroupMetadataKey", "GroupMetadataValue"];
+const RECORDS: [&str; 6] = [
+    "OffsetCommitKey",
+    "OffsetCommitValue",
+    "GroupMetadataKey",
+    "GroupMetadataValue",
+    "TransactionLogKey",
+    "TransactionLogValue",
+];
 
 /// The code of all of them.
 pub(super) fn code(schemas: &Schemas) -> Result<String> {
     let mut out = head();
     out += "//! Messages that `kafka-protocol` lacks: a module for each, with its parts.\n\n";
-    for name in REQUESTS.iter().chain(&RECORDS) {
+    for name in MESSAGES.iter().chain(&RECORDS) {
         let schema = schemas.get(*name).with_context(|| format!("no schema {name}"))?;
         out += &message(name, schema).with_context(|| (*name).to_owned())?;
     }
@@ -128,7 +136,9 @@ impl Field {
 
     fn of(field: &Value) -> Result<Self> {
         let kafkas = field["name"].as_str().context("field name")?;
-        let (first, last) = versions(&field["versions"])?;
+        // A tagged field may leave its versions out.
+        let since = if field["versions"].is_null() { "taggedVersions" } else { "versions" };
+        let (first, last) = versions(&field[since])?;
         let kind = Kind::of(field["type"].as_str().context("type")?, field["nullableVersions"].is_string());
         let until = if last == i16::MAX { String::new() } else { format!(" to {last}") };
         Ok(Self {

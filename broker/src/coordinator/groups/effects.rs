@@ -1,26 +1,16 @@
 //! What an operation wants done.
 
 use bytes::Bytes;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use thalweg_protocol::{
     coordinator_records::GroupRecord,
     messages::{JoinGroupResponse, SyncGroupResponse},
 };
 
 use super::classic::Member;
+use crate::coordinator::rules;
 
-/// The time, twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds since the Unix epoch, for what is stored.
-    pub wall_ms: i64,
-    /// Milliseconds of a clock that only runs forward, for timers.
-    pub monotonic_ms: u64,
-}
-
-/// Stands for a JoinGroup or SyncGroup that is answered later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
+pub use rules::{Now, Ticket};
 
 /// The answer to a parked request.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,22 +22,14 @@ pub enum Parked {
 }
 
 /// What is to be done.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// To be appended in one batch.
-    pub records: Vec<GroupRecord>,
-    /// To be answered at once: these answers don't rest on the records.
-    pub answers: Vec<(Ticket, Parked)>,
-    /// To be handed to [`super::Groups::stored`] once the records are durable, or could not be appended.
-    pub after: Option<After>,
-}
+pub type Effects = rules::Effects<GroupRecord, Parked, After, Infallible>;
 
 impl Effects {
-    pub(super) fn join(&mut self, ticket: Ticket, response: JoinGroupResponse) {
+    pub(in crate::coordinator::groups) fn join(&mut self, ticket: Ticket, response: JoinGroupResponse) {
         self.answers.push((ticket, Parked::Join(response)));
     }
 
-    pub(super) fn sync(&mut self, ticket: Ticket, response: SyncGroupResponse) {
+    pub(in crate::coordinator::groups) fn sync(&mut self, ticket: Ticket, response: SyncGroupResponse) {
         self.answers.push((ticket, Parked::Sync(response)));
     }
 }

@@ -67,11 +67,13 @@ impl Groups {
         let retention_ms = i64::try_from(self.settings.offsets_retention.as_millis()).unwrap_or(i64::MAX);
         for id in self.groups.keys() {
             let Some(group) = self.classic(id) else { continue };
-            let mut left = false;
+            // What an open transaction has committed must find its group.
+            let mut left = self.pending.any(id);
             for (topic, partitions) in self.offsets.of_group(id) {
                 for (partition, committed) in partitions {
-                    let expired =
-                        !group.is_subscribed_to(topic) && is_expired(group, committed, wall_ms, retention_ms);
+                    let expired = !group.is_subscribed_to(topic)
+                        && !self.pending.is_open(id, topic, partition)
+                        && is_expired(group, committed, wall_ms, retention_ms);
                     match expired {
                         true => effects.records.push(tombstone(id, topic, partition)),
                         false => left = true,
@@ -93,6 +95,8 @@ impl Groups {
         for (topic, partitions) in self.offsets.of_group(id) {
             effects.records.extend(partitions.map(|(partition, _)| tombstone(id, topic, partition)));
         }
+        let pending = self.pending.of_group(id);
+        effects.records.extend(pending.map(|(topic, partition)| tombstone(id, topic, partition)));
         effects.records.push(group_tombstone(id));
         Ok(())
     }

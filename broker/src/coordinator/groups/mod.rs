@@ -5,13 +5,14 @@
 //! records, hands them to [`Groups::replay`] (as loading does with those of the log), and tells by [`Groups::stored`] when
 //! they are durable. When an append fails, the log has another owner, and the whole state is dropped.
 //!
-//! Group types are variants of `Group`; consumer groups (KIP-848), share groups and transactional commits join here.
+//! Group types are variants of `Group`; consumer groups (KIP-848) and share groups join here.
 
 mod classic;
 mod describe;
 mod effects;
 mod expiry;
 mod offsets;
+mod pending;
 mod replay;
 mod settings;
 mod sorted;
@@ -22,14 +23,15 @@ mod random_stories;
 #[cfg(test)]
 mod tests;
 
+pub use super::rules::Position;
 pub use classic::{Caller, check_lengths};
 pub use effects::{After, Effects, Now, Parked, Ticket};
 pub use offsets::{OffsetCommit, OffsetsWanted};
-pub use replay::Position;
 pub use settings::GroupSettings;
 
 use classic::{ClassicGroup, Flow};
 use offsets::Offsets;
+use pending::PendingOffsets;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_protocol::ErrorCode;
 use thalweg_runtime::Random;
@@ -49,6 +51,7 @@ pub struct Groups {
     /// What all groups weigh.
     groups_bytes: usize,
     offsets: Offsets,
+    pending: PendingOffsets,
     timers: Timers,
 }
 
@@ -61,6 +64,7 @@ impl Groups {
             groups: BTreeMap::new(),
             groups_bytes: 0,
             offsets: Offsets::default(),
+            pending: PendingOffsets::default(),
             timers: Timers::default(),
         }
     }
@@ -72,7 +76,7 @@ impl Groups {
 
     /// Bytes that the state takes, about.
     pub fn bytes(&self) -> usize {
-        self.offsets.bytes() + self.groups_bytes
+        self.offsets.bytes() + self.pending.bytes() + self.groups_bytes
     }
 
     fn classic(&self, id: &str) -> Option<&ClassicGroup> {

@@ -6,7 +6,10 @@ use super::{
     effects::{Effects, Now},
     sorted::SortedMap,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use thalweg_protocol::{
     ErrorCode,
     coordinator_records::{GroupRecord, OffsetCommitKey, OffsetCommitValue},
@@ -123,7 +126,7 @@ pub struct OffsetCommit<'a> {
     pub topics: &'a [OffsetCommitRequestTopic],
     /// Version of the request.
     pub version: i16,
-    /// Whether there is memory for offsets of partitions that the group has none of yet.
+    /// Whether there is memory for more than the group has committed already.
     pub has_room: bool,
 }
 
@@ -155,6 +158,17 @@ impl Groups {
         self.renew_by_commit(commit.request, now, effects);
         let retention_ms = commit.request.retention_time_ms;
         let expire_ms = if retention_ms == -1 { -1 } else { now.wall_ms.saturating_add(retention_ms) };
+        Ok(self.commit_records(commit, now, expire_ms, effects))
+    }
+
+    /// A record for each partition whose metadata isn't too long.
+    fn commit_records(
+        &self,
+        commit: OffsetCommit<'_>,
+        now: Now,
+        expire_ms: i64,
+        effects: &mut Effects,
+    ) -> Vec<Vec<(i32, ErrorCode)>> {
         let mut codes = Vec::with_capacity(commit.topics.len());
         for topic in commit.topics {
             let partitions = topic.partitions.iter().map(|partition| {
@@ -167,7 +181,30 @@ impl Groups {
             });
             codes.push(partitions.collect());
         }
-        Ok(codes)
+        codes
+    }
+
+    /// TxnOffsetCommit: gives the records, which are to be part of the producer's transaction (KIP-98, KIP-447). The codes are those
+    /// of the partitions, in the order of the request.
+    pub fn commit_in_transaction(
+        &self,
+        commit: OffsetCommit<'_>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
+        let request = commit.request;
+        check_group_id(&request.group_id)?;
+        let generation = request.generation_id_or_member_epoch;
+        let instance = request.group_instance_id.as_deref();
+        match self.classic(&request.group_id) {
+            Some(group) => group.check_transactional_commit(&request.member_id, instance, generation)?,
+            None if generation < 0 => {}
+            None => return Err(ErrorCode::IllegalGeneration),
+        }
+        if !commit.has_room {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        Ok(self.commit_records(commit, now, -1, effects))
     }
 
     fn check_commit(&self, commit: OffsetCommit<'_>) -> Result<(), ErrorCode> {
@@ -184,10 +221,14 @@ impl Groups {
         }
     }
 
-    /// Whether a commit needs memory for partitions that the group has no offset of.
+    /// Whether a commit needs memory: for a partition that the group has no offset of, or for longer metadata.
     fn adds_to(&self, group: &str, topic: &OffsetCommitRequestTopic) -> bool {
-        let known = |partition: i32| self.offsets.get(group, &topic.name, partition).is_some();
-        topic.partitions.iter().any(|partition| !known(partition.partition_index))
+        let adds = |partition: &OffsetCommitRequestPartition| {
+            let known = self.offsets.get(group, &topic.name, partition.partition_index);
+            let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
+            known.is_none_or(|known| known.metadata.len() < metadata.len())
+        };
+        topic.partitions.iter().any(adds)
     }
 
     /// Who commits lives.
@@ -206,7 +247,28 @@ impl Groups {
     }
 
     /// OffsetFetch of one group, in the form of version 8. A group that isn't there has no offsets.
-    pub fn fetch_offsets(&self, group: &str, wanted: OffsetsWanted) -> Vec<OffsetFetchResponseTopics> {
+    ///
+    /// Where only stable ones are wanted, one that an open transaction may change has the error UNSTABLE_OFFSET_COMMIT (KIP-447).
+    pub fn fetch_offsets(
+        &self,
+        group: &str,
+        wanted: OffsetsWanted,
+        stable: bool,
+    ) -> Vec<OffsetFetchResponseTopics> {
+        let mut topics = self.committed_offsets(group, wanted);
+        if stable && self.pending.any(group) {
+            for topic in &mut topics {
+                for partition in &mut topic.partitions {
+                    if self.pending.is_open(group, &topic.name, partition.partition_index) {
+                        *partition = unstable(partition.partition_index);
+                    }
+                }
+            }
+        }
+        topics
+    }
+
+    fn committed_offsets(&self, group: &str, wanted: OffsetsWanted) -> Vec<OffsetFetchResponseTopics> {
         match wanted {
             OffsetsWanted::All => self.offsets.of_group(group).map(all_of_topic).collect(),
             OffsetsWanted::Of(topics) => {
@@ -244,21 +306,29 @@ impl Groups {
         if known.is_subscribed_to(topic) {
             return Err(ErrorCode::GroupSubscribedToTopic);
         }
-        if self.offsets.get(group, topic, partition).is_some() {
+        if self.offsets.get(group, topic, partition).is_some()
+            || self.pending.is_open(group, topic, partition)
+        {
             effects.records.push(tombstone(group, topic, partition));
         }
         Ok(())
     }
 
-    /// Deletes every group's offsets of a topic that is no more. Those of another topic of the same name stay.
+    /// Deletes every group's offsets of a topic that is no more, those of open transactions too. Those of another topic of the
+    /// same name stay.
     pub fn topic_deleted(&self, topic: &str, id: Uuid, effects: &mut Effects) {
+        let pending = self.pending.of_topic(topic).filter(|(.., committed)| is_of(committed, id));
+        let mut deleted: BTreeSet<(&Arc<str>, i32)> =
+            pending.map(|(group, partition, _)| (group, partition)).collect();
         for (group, topics) in &self.offsets.by_group {
             for (partition, committed) in topics.get(topic).into_iter().flat_map(SortedMap::iter) {
                 if is_of(committed, id) {
-                    effects.records.push(tombstone(group, topic, *partition));
+                    deleted.insert((group, *partition));
                 }
             }
         }
+        let tombstones = deleted.into_iter().map(|(group, partition)| tombstone(group, topic, partition));
+        effects.records.extend(tombstones);
     }
 }
 
@@ -303,6 +373,10 @@ fn all_of_topic<'a>(
     OffsetFetchResponseTopics::default()
         .with_name(TopicName(super::classic::text(name)))
         .with_partitions(partitions.collect())
+}
+
+fn unstable(partition: i32) -> OffsetFetchResponsePartitions {
+    fetched(partition, None).with_error_code(ErrorCode::UnstableOffsetCommit.code())
 }
 
 fn fetched(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {

@@ -86,7 +86,7 @@ fn check(story: &Story) {
 }
 
 fn offsets(story: &Story) -> BTreeMap<String, i64> {
-    let all = story.groups.fetch_offsets("g", OffsetsWanted::All);
+    let all = story.groups.fetch_offsets("g", OffsetsWanted::All, false);
     all.iter().map(|topic| (topic.name.to_string(), topic.partitions[0].committed_offset)).collect()
 }
 

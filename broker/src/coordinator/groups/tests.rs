@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_protocol::{
     ErrorCode,
-    coordinator_records::GroupRecord,
+    coordinator_records::{CoordinatorRecord as _, GroupRecord},
     messages::{
         GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest, StrBytes,
         SyncGroupRequest, SyncGroupResponse,
@@ -243,7 +243,7 @@ impl Story {
 
     pub(super) fn committed(&self) -> i64 {
         let wanted = OffsetsWanted::Of(vec![(text("t"), Uuid::nil(), vec![0])]);
-        self.groups.fetch_offsets(GROUP, wanted)[0].partitions[0].committed_offset
+        self.groups.fetch_offsets(GROUP, wanted, false)[0].partitions[0].committed_offset
     }
 
     pub(super) fn state(&self) -> Option<State> {
@@ -664,13 +664,13 @@ fn offsets_are_stored_without_members_and_told_with_their_epoch() {
     let mut story = Story::new();
     assert_eq!(story.commit("", -1, 42), Ok(()));
     assert_eq!((story.state(), story.committed()), (Some(State::Empty), 42));
-    let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All);
+    let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false);
     let partition = &all[0].partitions[0];
     assert_eq!((&*all[0].name.0, partition.committed_offset, partition.committed_leader_epoch), ("t", 42, 5));
     let other = OffsetsWanted::Of(vec![(text("t"), Uuid::from_u128(8), vec![0])]);
-    let fetched = story.groups.fetch_offsets(GROUP, other);
+    let fetched = story.groups.fetch_offsets(GROUP, other, false);
     assert_eq!(fetched[0].partitions[0].committed_offset, -1, "a topic of the same name, not the same");
-    assert!(story.groups.fetch_offsets("other", OffsetsWanted::All).is_empty());
+    assert!(story.groups.fetch_offsets("other", OffsetsWanted::All, false).is_empty());
 }
 
 #[test]
@@ -742,7 +742,7 @@ fn offsets_of_a_group_with_members_are_kept_for_topics_that_they_subscribe_to() 
         story.beat(&ids[0], generation).expect("a member");
     }
     let names = |story: &Story| {
-        let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All);
+        let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false);
         all.iter().map(|topic| topic.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(names(&story), ["t"]);
@@ -794,6 +794,20 @@ fn offsets_go_with_their_topic_and_those_of_its_namesake_stay() {
 }
 
 #[test]
+fn offsets_of_an_open_transaction_go_with_their_topic() {
+    let mut story = Story::new();
+    story.commit("", -1, 5).expect("a simple group");
+    let record = story.log.last().expect("the commit").clone();
+    story.groups.replay(record, Position { offset: 9, producer_id: 77, loading: false });
+    story.run(|groups, _, effects| groups.topic_deleted("t", Uuid::from_u128(8), effects));
+    assert_eq!(story.log.len(), 1, "of another topic with this name");
+    story.run(|groups, _, effects| groups.topic_deleted("t", Uuid::from_u128(7), effects));
+    assert_eq!(story.log.len(), 2, "one record deletes both");
+    story.groups.transaction_ended(77, true);
+    assert_eq!(story.committed(), -1);
+}
+
+#[test]
 fn groups_are_listed_by_state_and_type_whatever_the_case() {
     let mut story = Story::new();
     story.stable(1);
@@ -825,6 +839,73 @@ fn ten_thousand_members_join_one_generation() {
     story.pass(10_000);
     assert_eq!(story.state(), Some(State::Empty));
     assert!(story.groups.bytes() < 2_000, "{}", story.groups.bytes());
+}
+
+#[test]
+fn without_memory_nothing_grows() {
+    let mut story = Story::new();
+    story.has_room = false;
+    assert_eq!(story.join(9, &member(&["range"])).error_code, ErrorCode::CoordinatorNotAvailable.code());
+    assert_eq!((story.state(), story.log.len()), (None, 0), "no group is made for who can't join it");
+    story.has_room = true;
+    let (ids, generation) = story.stable(1);
+    story.has_room = false;
+    let grown = known(&ids[0], &["range", "another"]);
+    assert_eq!(story.join(9, &grown).error_code, ErrorCode::CoordinatorNotAvailable.code());
+    assert_eq!((story.beat(&ids[0], generation), story.state()), (Ok(()), Some(State::Stable)));
+
+    let commit = |story: &mut Story, metadata: &str| {
+        let request = OffsetCommitRequest {
+            group_id: text(GROUP),
+            member_id: text(&ids[0]),
+            generation_id_or_member_epoch: generation,
+            ..OffsetCommitRequest::default()
+        };
+        let mut topics = [topic("t", &[(0, 5)])];
+        topics[0].partitions[0].committed_metadata = Some(text(metadata));
+        let commit =
+            OffsetCommit { request: &request, topics: &topics, version: 9, has_room: story.has_room };
+        story.run(|groups, now, effects| groups.commit(commit, now, effects)).map(drop)
+    };
+    story.has_room = true;
+    assert_eq!(commit(&mut story, "long"), Ok(()));
+    story.has_room = false;
+    assert_eq!(commit(&mut story, "longer"), Err(ErrorCode::CoordinatorNotAvailable));
+    assert_eq!(commit(&mut story, "less"), Ok(()));
+}
+
+#[test]
+fn a_static_member_in_a_new_life_has_one_timer_and_owes_what_its_old_one_owed() {
+    let mut story = Story::new();
+    let tickets = ["i", "j"].map(|name| story.park_join(9, &instance(name)));
+    story.pass(0);
+    let [first, second] = tickets.map(|ticket| story.joined(ticket).expect("both have joined"));
+    let leader = first.leader.to_string();
+    let (follower, name) = match *first.member_id == *leader {
+        true => (second.member_id.to_string(), "j"),
+        false => (first.member_id.to_string(), "i"),
+    };
+    let generation = first.generation_id;
+    story.sync(&leader, generation, std::slice::from_ref(&leader)).expect("stored");
+    let timers = story.groups.timers.len();
+    // It has not synced yet. Its new id is stored slowly: for longer than its session lasts.
+    story.held = Some(Vec::new());
+    let ticket = story.park_join(9, &instance(name));
+    assert_eq!(story.groups.timers.len(), timers, "the old life's is gone");
+    story.groups.classic(GROUP).expect("known").check();
+    for _ in 0..3 {
+        story.pass(4_000);
+        assert_eq!(story.beat(&leader, generation), Ok(()));
+    }
+    story.release(Ok(()));
+    let new = story.joined(ticket).expect("stored").member_id.to_string();
+    assert_ne!(new, follower);
+    for _ in 0..3 {
+        story.pass(4_000);
+        // Either may say first that the other is gone.
+        let _ = story.beat(&leader, generation);
+    }
+    assert_eq!(story.state(), Some(State::PreparingRebalance), "nothing was heard of the new life");
 }
 
 #[test]

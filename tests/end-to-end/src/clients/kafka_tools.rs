@@ -1,5 +1,5 @@
 use super::command::{Finished, run, run_into};
-use crate::tools::KafkaJars;
+use crate::{process::Process, tools::KafkaJars};
 use anyhow::{Result, bail};
 use std::{net::SocketAddr, path::Path, process::Command};
 
@@ -57,6 +57,34 @@ impl KafkaTools {
         let arguments =
             ["--topic", topic, "--from-beginning", "--timeout-ms", "10000", "--formatter", &formatter];
         Ok(self.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)?.stdout)
+    }
+
+    /// `kafka-transactions.sh`.
+    pub fn transactions(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run("org.apache.kafka.tools.TransactionsCommand", arguments)
+    }
+
+    /// `kafka-console-consumer.sh --isolation-level read_committed`: the records of `topic`, until no more come for a while.
+    pub fn consume_committed(&self, topic: &str) -> Result<Vec<String>> {
+        // Its log, which says that no more came, goes to its output too.
+        let mut command = self.jars.java();
+        command.args(["-Dorg.apache.logging.log4j.level=OFF", "-XX:TieredStopAtLevel=1", "-Xmx256m"]);
+        command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+        command.args(["--bootstrap-server", &self.address.to_string(), "--topic", topic, "--from-beginning"]);
+        command.args(["--timeout-ms", "10000", "--isolation-level", "read_committed"]);
+        let finished = run(&mut command, None)?;
+        Ok(finished.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// Kafka's `TransactionalMessageCopier`, from partition 0 of `input` to `output`: each transaction has 50 records and the
+    /// offsets that it has read. Some it aborts by chance.
+    pub fn start_copier(&self, input: &str, output: &str, records: usize, log: &Path) -> Result<Process> {
+        let mut command = self.java("org.apache.kafka.tools.TransactionalMessageCopier");
+        command.args(["--broker-list", &self.address.to_string(), "--transactional-id", "the-copier"]);
+        command.args(["--input-topic", input, "--input-partition", "0", "--output-topic", output]);
+        command.args(["--consumer-group", "copiers", "--transaction-size", "50"]);
+        command.args(["--max-messages", &records.to_string(), "--enable-random-aborts"]);
+        Process::spawn(&mut command, log)
     }
 
     /// `kafka-delete-records.sh`.

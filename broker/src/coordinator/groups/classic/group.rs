@@ -266,6 +266,9 @@ impl ClassicGroup {
         if self.is_leader(old) {
             self.leader = Some(member.id.clone());
         }
+        if self.pending_syncs.remove(old) {
+            self.pending_syncs.insert(member.id.clone());
+        }
         if let Some(instance) = &member.instance {
             self.static_members.insert(instance.clone(), member.id.clone());
         }
@@ -356,6 +359,22 @@ impl ClassicGroup {
             return Err(ErrorCode::RebalanceInProgress);
         }
         Ok(())
+    }
+
+    /// The same of a commit in a transaction. Old producers name no member, and a rebalance stops nobody: what is read was
+    /// processed, and the transaction decides.
+    pub(in crate::coordinator::groups) fn check_transactional_commit(
+        &self,
+        id: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        let names_nobody = generation < 0 && id.is_empty() && instance.is_none();
+        if names_nobody || generation < 0 && self.state == State::Empty {
+            return Ok(());
+        }
+        self.check_member(id, instance)?;
+        if generation != self.generation { Err(ErrorCode::IllegalGeneration) } else { Ok(()) }
     }
 
     pub(super) fn all_have_joined(&self) -> bool {

@@ -76,6 +76,9 @@ impl Groups {
         if !known && !member.is_empty() {
             return effects.join(ticket, refused_join(member, ErrorCode::UnknownMemberId));
         }
+        if !known && !caller.has_room {
+            return effects.join(ticket, refused_join(member, ErrorCode::CoordinatorNotAvailable));
+        }
         self.ensure(&request.group_id, now.wall_ms);
         let new_id = self.new_member_id(caller, request);
         let Some(flow) = self.flow(&request.group_id, now, effects) else { return };
@@ -221,8 +224,18 @@ impl Joining<'_> {
     }
 
     fn rejoin(mut self, id: &str) {
+        if self.lacks_room(id) {
+            return self.refuse(id, ErrorCode::CoordinatorNotAvailable);
+        }
         self.update(id);
         self.flow.rebalance_or_complete_join("a member joins again");
+    }
+
+    /// Whether what the request says of a member takes memory that isn't there.
+    fn lacks_room(&self, id: &str) -> bool {
+        let known = self.flow.group.members.get(id);
+        !self.caller.has_room
+            && known.is_none_or(|known| known.protocols.are_less_than(&self.request.protocols))
     }
 
     /// Takes over what the request says of the member, and parks it.
@@ -243,14 +256,16 @@ impl Joining<'_> {
 
     /// A static member in a new life gets a new id, and its old one is fenced (KIP-345).
     fn take_the_place_of(mut self, old: &Arc<str>) {
+        if self.lacks_room(old) {
+            return self.refuse("", ErrorCode::CoordinatorNotAvailable);
+        }
         let flow = &mut self.flow;
         let leader = flow.group.leader.clone();
         fence(flow, old);
         let previous = flow.group.members[old].clone();
         let member = Member { id: self.new_id.clone(), is_new: false, ..previous.clone() };
-        flow.group.replace(old, member);
         let id = self.new_id.clone();
-        flow.renew_session(&id);
+        flow.replace(old, member);
         self.update(&id);
         match self.flow.group.state {
             State::Stable if self.flow.group.select_protocol() == self.flow.group.protocol => {
@@ -321,11 +336,20 @@ impl Flow<'_> {
             }
             Err(code) => {
                 response = refused_join("", code);
-                let old = previous.id.clone();
-                self.group.replace(id, previous);
-                self.renew_session(&old);
+                self.replace(id, previous);
             }
         }
+        // A session that ended while the request was parked was passed over, so it needs a timer again.
+        self.renew_session(id);
         self.effects.join(ticket, response);
+    }
+
+    /// Puts `member` in the place of the one with id `old`, with a session of its own.
+    fn replace(&mut self, old: &Arc<str>, member: Member) {
+        let id = member.id.clone();
+        self.group.replace(old, member);
+        let timer = self.session_timer(old);
+        self.timers.cancel(&timer);
+        self.renew_session(&id);
     }
 }

@@ -99,9 +99,19 @@ impl Protocols {
         self.0.iter().map(|(name, metadata)| (&**name, metadata)).eq(requested)
     }
 
-    fn bytes(&self) -> usize {
-        self.0.iter().map(|(name, metadata)| 64 + name.len() + metadata.len()).sum()
+    /// Whether those of a request would take more memory.
+    pub(super) fn are_less_than(&self, requested: &[join_group_request::JoinGroupRequestProtocol]) -> bool {
+        let requested = requested.iter().map(|one| weight(&one.name, &one.metadata));
+        self.bytes() < requested.sum()
     }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, metadata)| weight(name, metadata)).sum()
+    }
+}
+
+fn weight(name: &str, metadata: &[u8]) -> usize {
+    64 + name.len() + metadata.len()
 }
 
 /// A JoinGroup answer that carries an error. `member` is what Kafka says in its place.

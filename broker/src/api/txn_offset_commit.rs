@@ -1,0 +1,175 @@
+//! TxnOffsetCommit: stores how far a group has read, as a part of a transaction.
+
+use super::Handlers;
+use crate::{
+    context::{Operation, RequestContext},
+    coordinator::{TransactionalBatch, groups::OffsetCommit, transactions::Producer},
+    topics::OFFSETS_TOPIC,
+};
+use offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use thalweg_protocol::{ErrorCode, messages::*};
+use thalweg_segment::ProducerId;
+
+use txn_offset_commit_request::TxnOffsetCommitRequestTopic;
+use txn_offset_commit_response::{TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic};
+
+/// First version whose clients know COORDINATOR_LOAD_IN_PROGRESS.
+const LOADING: i16 = 2;
+/// First version whose clients know TRANSACTION_ABORTABLE.
+const ABORTABLE: i16 = 4;
+/// First version that adds the group to the transaction (KIP-890).
+const ADDS: i16 = 5;
+
+impl Handlers {
+    pub(super) async fn txn_offset_commit(
+        &self,
+        context: &RequestContext,
+        version: i16,
+        request: TxnOffsetCommitRequest,
+    ) -> TxnOffsetCommitResponse {
+        let refusal = self.refusal_of_commit(context, &request);
+        let mut answered = Vec::with_capacity(request.topics.len());
+        let mut valid = Vec::new();
+        for topic in &request.topics {
+            match refusal {
+                Some(code) => answered.push(refused(topic, code)),
+                None => self.sort_out(context, topic, &mut valid, &mut answered),
+            }
+        }
+        if !valid.is_empty() {
+            match self.commit_offsets(version, &request, &valid).await {
+                Ok(codes) => {
+                    valid.iter().zip(codes).for_each(|(topic, codes)| add(&mut answered, &topic.name, codes));
+                }
+                Err(code) => {
+                    let code = told(version, code);
+                    for topic in &valid {
+                        let codes = topic.partitions.iter().map(|one| (one.partition_index, code));
+                        add(&mut answered, &topic.name, codes);
+                    }
+                }
+            }
+        }
+        TxnOffsetCommitResponse::default().with_topics(answered)
+    }
+
+    fn refusal_of_commit(
+        &self,
+        context: &RequestContext,
+        request: &TxnOffsetCommitRequest,
+    ) -> Option<ErrorCode> {
+        if !self.allows_transactional_id(context, Operation::Write, &request.transactional_id) {
+            return Some(ErrorCode::TransactionalIdAuthorizationFailed);
+        }
+        let allowed = self.allows_group(context, Operation::Read, &request.group_id);
+        (!allowed).then_some(ErrorCode::GroupAuthorizationFailed)
+    }
+
+    /// What of a topic exists, into `valid`; the rest is answered.
+    fn sort_out(
+        &self,
+        context: &RequestContext,
+        topic: &TxnOffsetCommitRequestTopic,
+        valid: &mut Vec<OffsetCommitRequestTopic>,
+        answered: &mut Vec<TxnOffsetCommitResponseTopic>,
+    ) {
+        if !self.allows_topic(context, Operation::Read, &topic.name) {
+            return answered.push(refused(topic, ErrorCode::TopicAuthorizationFailed));
+        }
+        let Some(known) = self.broker.topics.by_name(&topic.name) else {
+            return answered.push(refused(topic, ErrorCode::UnknownTopicOrPartition));
+        };
+        let (there, missing): (Vec<_>, Vec<_>) =
+            topic.partitions.iter().partition(|one| known.log(one.partition_index).is_some());
+        let missing = missing.iter().map(|one| (one.partition_index, ErrorCode::UnknownTopicOrPartition));
+        add(answered, &topic.name, missing);
+        let partitions = there.into_iter().map(|one| OffsetCommitRequestPartition {
+            partition_index: one.partition_index,
+            committed_offset: one.committed_offset,
+            committed_leader_epoch: one.committed_leader_epoch,
+            committed_metadata: one.committed_metadata.clone(),
+        });
+        let partitions: Vec<_> = partitions.collect();
+        if !partitions.is_empty() {
+            let (name, topic_id) = (topic.name.0.clone(), known.id());
+            valid.push(OffsetCommitRequestTopic { name, topic_id, partitions });
+        }
+    }
+
+    async fn commit_offsets(
+        &self,
+        version: i16,
+        request: &TxnOffsetCommitRequest,
+        topics: &[OffsetCommitRequestTopic],
+    ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
+        if request.group_id.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
+        let (topic, partition) = self.broker.group_partition(&request.group_id)?;
+        let log = topic.logs.get(partition).ok_or(ErrorCode::NotCoordinator)?;
+        let verification = log.verify(ProducerId(producer.id), producer.epoch, false);
+        if verification.is_some() {
+            let partition = i32::try_from(partition).map_err(|_| ErrorCode::UnknownServerError)?;
+            let offsets = [(OFFSETS_TOPIC.into(), partition)];
+            let id = &request.transactional_id;
+            let joined = self.broker.join_transaction(id, producer, &offsets, version >= ADDS).await?;
+            joined.into_iter().find(|code| code.is_error()).map_or(Ok(()), Err)?;
+        }
+        let shard = self.broker.group_shard(&request.group_id)?;
+        let commit = OffsetCommitRequest {
+            group_id: request.group_id.0.clone(),
+            generation_id_or_member_epoch: request.generation_id,
+            member_id: request.member_id.clone(),
+            group_instance_id: request.group_instance_id.clone(),
+            ..OffsetCommitRequest::default()
+        };
+        let commit = OffsetCommit { request: &commit, topics, version, has_room: shard.has_room() };
+        let batch = TransactionalBatch { producer_id: producer.id, epoch: producer.epoch };
+        let pending = shard.run_in_transaction(batch, verification.as_ref(), |groups, now, effects| {
+            groups.commit_in_transaction(commit, now, effects)
+        })?;
+        pending.durable().await?
+    }
+}
+
+/// The code as clients of `version` understand it.
+fn told(version: i16, code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::CoordinatorLoadInProgress if version < LOADING => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable if version < ABORTABLE => ErrorCode::InvalidTxnState,
+        code => code,
+    }
+}
+
+fn refused(topic: &TxnOffsetCommitRequestTopic, code: ErrorCode) -> TxnOffsetCommitResponseTopic {
+    let partitions = topic.partitions.iter().map(|one| answered(one.partition_index, code));
+    TxnOffsetCommitResponseTopic::default()
+        .with_name(topic.name.clone())
+        .with_partitions(partitions.collect())
+}
+
+fn answered(partition: i32, code: ErrorCode) -> TxnOffsetCommitResponsePartition {
+    TxnOffsetCommitResponsePartition::default().with_partition_index(partition).with_error_code(code.code())
+}
+
+/// Adds partitions to the entry of their topic.
+fn add(
+    topics: &mut Vec<TxnOffsetCommitResponseTopic>,
+    name: &str,
+    codes: impl IntoIterator<Item = (i32, ErrorCode)>,
+) {
+    let partitions: Vec<_> = codes.into_iter().map(|(partition, code)| answered(partition, code)).collect();
+    if partitions.is_empty() {
+        return;
+    }
+    match topics.iter_mut().find(|topic| *topic.name.0 == *name) {
+        Some(topic) => topic.partitions.extend(partitions),
+        None => {
+            let name = TopicName(StrBytes::from_string(name.to_owned()));
+            let topic = TxnOffsetCommitResponseTopic::default().with_name(name);
+            topics.push(topic.with_partitions(partitions));
+        }
+    }
+}
