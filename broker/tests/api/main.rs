@@ -1,6 +1,8 @@
 //! The APIs, each driven through whole frames as from a socket, on a broker in memory.
 
 mod admin;
+mod admin_apis;
+mod admin_catalogue;
 mod bed;
 mod catalogue;
 mod groups;
