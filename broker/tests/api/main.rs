@@ -6,6 +6,7 @@ mod admin_catalogue;
 mod bed;
 mod catalogue;
 mod groups;
+mod oddities;
 mod produce;
 mod transaction_requests;
 mod transactions;
