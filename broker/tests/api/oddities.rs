@@ -6,8 +6,10 @@ use super::{
     versions::furnished,
 };
 use bytes::Bytes;
-use thalweg_protocol::{Compression, compress, messages::*};
+use thalweg_broker::net::Reply;
+use thalweg_protocol::{ApiKey, Compression, RequestHeader, compress, messages::*};
 
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const INVALID_RECORD: i16 = 87;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const UNKNOWN_SERVER_ERROR: i16 = -1;
@@ -125,4 +127,33 @@ async fn a_name_as_long_as_a_name_can_be_is_answered_in_every_version() {
     let wanted = new_topic("new", 1, 1).with_configs(vec![config.with_value(Some(text("1")))]);
     let request = CreateTopicsRequest::default().with_topics(vec![wanted]);
     assert_eq!(answer!(bed.ask(4, request), CreateTopics).topics[0].error_code, 40);
+}
+
+/// Metadata of so many topics that there are not.
+fn of_unknown_topics(count: usize) -> MetadataRequest {
+    let named = |number| {
+        metadata_request::MetadataRequestTopic::default().with_name(Some(topic(&format!("none-{number}"))))
+    };
+    let topics = (0..count).map(named).collect();
+    MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false)
+}
+
+#[tokio::test]
+async fn a_request_of_many_elements_is_answered_like_any_other_and_one_of_too_many_closes() {
+    let (bed, _) = furnished().await;
+    let response = answer!(bed.ask(12, of_unknown_topics(20_000)), Metadata);
+    assert_eq!(response.topics.len(), 20_000);
+    assert!(response.topics.iter().all(|topic| topic.error_code == UNKNOWN_TOPIC_OR_PARTITION));
+
+    // Decoded, it would take more than all requests may.
+    let capacity = bed.broker.budgets.requests.capacity();
+    let too_many = of_unknown_topics(capacity / size_of::<metadata_request::MetadataRequestTopic>() + 1);
+    let header = RequestHeader {
+        api_key: ApiKey::Metadata,
+        api_version: 12,
+        correlation_id: 1,
+        client_id: String::new(),
+    };
+    let reply = bed.reply(&header, too_many.into()).await;
+    assert!(matches!(reply, Reply::Close(_)), "{reply:?}");
 }
