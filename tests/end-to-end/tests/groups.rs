@@ -72,6 +72,117 @@ mod with_kcat {
     }
 }
 
+/// The consumer protocol (KIP-848).
+mod by_the_consumer_protocol {
+    use super::*;
+    use std::path::Path;
+    use thalweg_end_to_end::process::Process;
+
+    fn reads(member: &mut Process, last: &str) {
+        let has = |output: &str| output.lines().any(|line| line == last).then_some(());
+        member.wait_for_output("the member reads", PATIENCE, has).unwrap();
+    }
+
+    /// The output of `--describe` once it shows what is waited for.
+    fn described(tools: &KafkaTools, arguments: &[&str], shows: impl Fn(&str) -> bool) -> String {
+        let arguments = [&["--describe", "--group", "g"], arguments].concat();
+        thalweg_end_to_end::wait::until("the group's description", PATIENCE, || {
+            let described = tools.consumer_groups(&arguments)?.stdout;
+            Ok(shows(&described).then_some(described))
+        })
+        .unwrap()
+    }
+
+    /// What stands in the column called `head` of each member's line.
+    fn column(described: &str, head: &str) -> Vec<String> {
+        let mut lines = described.lines().filter(|line| !line.trim().is_empty());
+        let at = lines.clone().find_map(|line| line.split_whitespace().position(|word| word == head));
+        let of = |line: &str| line.split_whitespace().nth(at?).map(str::to_owned);
+        let is_member = |line: &&str| line.starts_with("g ");
+        lines.by_ref().filter(is_member).filter_map(of).collect()
+    }
+
+    fn start(tools: &KafkaTools, protocol: &str, folder: &Path, name: &str) -> Process {
+        tools.start_member("g", protocol, ["--topic", "shared"], &folder.join(name)).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn kafkas_consumers_share_a_topic_and_kafkas_tools_describe_the_group_over_kill_9() {
+        let mut broker = broker();
+        kafka::create_topic(broker.address(), "shared", 2).await.unwrap();
+        produce(&broker, "shared", 0..10);
+        let folder = TempDir::new().unwrap();
+        let tools = KafkaTools::new(broker.address()).unwrap();
+        let mut first = start(&tools, "consumer", folder.path(), "first");
+        reads(&mut first, "9");
+        let alone = described(&tools, &["--state"], |described| described.contains("Stable"));
+        assert!(alone.contains("uniform"), "{alone}");
+        let mut second = start(&tools, "consumer", folder.path(), "second");
+        let members = described(&tools, &["--members", "--verbose"], |described| {
+            let partitions = column(described, "#PARTITIONS");
+            partitions == ["1", "1"]
+        });
+        assert!(members.contains("shared:0") && members.contains("shared:1"), "{members}");
+        broker.kill().unwrap();
+        broker.start_again().unwrap();
+        let tools = KafkaTools::new(broker.address()).unwrap();
+        let again = described(&tools, &["--members", "--verbose"], |described| {
+            column(described, "#PARTITIONS") == ["1", "1"]
+        });
+        let ids = |described: &str| column(described, "CONSUMER-ID");
+        assert_eq!(ids(&again), ids(&members), "nobody has joined anew");
+        // What goes on being written is never read to its end.
+        first.terminate().unwrap();
+        second.terminate().unwrap();
+        described(&tools, &["--state"], |described| described.contains("Empty"));
+        let records = tools.formatted("__consumer_offsets", "OffsetsMessageFormatter").unwrap();
+        assert!(records.contains(r#""group":"g","topic":"shared""#), "{records}");
+        let all = ok(tools.groups(&["--list"]));
+        assert!(all.lines().any(|line| line.split_whitespace().eq(["g", "Consumer", "consumer"])), "{all}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_subscription_by_regular_expression_finds_topics_that_come_later() {
+        let broker = broker();
+        kafka::create_topic(broker.address(), "log.one", 1).await.unwrap();
+        produce(&broker, "log.one", 0..10);
+        let folder = TempDir::new().unwrap();
+        let tools = KafkaTools::new(broker.address()).unwrap();
+        let log = folder.path().join("member");
+        let mut member = tools.start_member("g", "consumer", ["--include", r"log\..*"], &log).unwrap();
+        reads(&mut member, "9");
+        kafka::create_topic(broker.address(), "log.two", 1).await.unwrap();
+        produce(&broker, "log.two", 10..20);
+        reads(&mut member, "19");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_group_in_use_changes_its_protocol_and_back() {
+        let broker = broker();
+        kafka::create_topic(broker.address(), "shared", 2).await.unwrap();
+        produce(&broker, "shared", 0..10);
+        let folder = TempDir::new().unwrap();
+        let tools = KafkaTools::new(broker.address()).unwrap();
+        let mut classic = start(&tools, "classic", folder.path(), "classic");
+        reads(&mut classic, "9");
+        let is_of = |kind: &str| {
+            let all = ok(tools.groups(&["--list"]));
+            all.lines().any(|line| line.split_whitespace().eq(["g", kind, "consumer"]))
+        };
+        assert!(is_of("Classic"));
+        let mut new = start(&tools, "consumer", folder.path(), "new");
+        let members = described(&tools, &["--members", "--verbose"], |described| {
+            column(described, "#PARTITIONS") == ["1", "1"]
+        });
+        assert!(is_of("Consumer") && members.contains("shared:1"), "{members}");
+        new.terminate().unwrap();
+        described(&tools, &["--members"], |described| column(described, "#PARTITIONS") == ["2"]);
+        assert!(is_of("Classic"));
+        produce(&broker, "shared", 10..20);
+        reads(&mut classic, "19");
+    }
+}
+
 mod with_kafka_tools {
     use super::*;
 

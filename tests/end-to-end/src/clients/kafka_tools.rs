@@ -51,6 +51,22 @@ impl KafkaTools {
         Ok(finished.stdout.lines().map(str::to_owned).collect())
     }
 
+    /// A `kafka-console-consumer.sh` in a group that goes on until it is killed, by the protocol `protocol` (`classic` or
+    /// `consumer`); `subscription` names topics (`--topic` or `--include`). A record a line of `log`.
+    pub fn start_member(
+        &self,
+        group: &str,
+        protocol: &str,
+        subscription: [&str; 2],
+        log: &Path,
+    ) -> Result<Process> {
+        let mut command = self.command("org.apache.kafka.tools.consumer.ConsoleConsumer");
+        command.args(subscription).args(["--group", group, "--from-beginning"]);
+        command.args(["--command-property", &format!("group.protocol={protocol}")]);
+        command.args(["--command-property", "metadata.max.age.ms=1000"]);
+        Process::spawn(&mut command, log)
+    }
+
     /// `kafka-console-consumer.sh` with one of Kafka's formatters: the records of an internal topic, until no more come.
     pub fn formatted(&self, topic: &str, formatter: &str) -> Result<String> {
         let formatter = format!("org.apache.kafka.tools.consumer.{formatter}");
