@@ -2,7 +2,9 @@
 
 use crate::{
     api::ResponseMemory,
-    coordinator::{GroupCoordinator, Means, TransactionCoordinator},
+    coordinator::{
+        GroupCoordinator, GroupsView, Means, TransactionCoordinator, groups::cluster::GroupConfigs,
+    },
     fetch_sessions::FetchSessions,
     loggers::Loggers,
     partition::{Closed, Log, Logs, ProducerMemory},
@@ -91,6 +93,8 @@ pub struct Broker {
     pub sessions: FetchSessions,
     /// Groups.
     pub groups: GroupCoordinator,
+    /// What is set for single groups.
+    pub group_configs: Arc<GroupConfigs>,
     /// Transactions.
     pub transactions: TransactionCoordinator,
     /// Bounds on memory, by class.
@@ -204,7 +208,10 @@ impl Broker {
             budgets.produce.clone(),
             settings.memory.groups,
         );
-        let groups = GroupCoordinator::of_groups(means.clone(), settings.groups.clone());
+        let group_configs = Arc::new(GroupConfigs::default());
+        let (rack, configs) = (settings.rack.clone(), group_configs.clone());
+        let view = Arc::new(GroupsView { topics: topics.list(), rack, configs });
+        let groups = GroupCoordinator::of_groups(means.clone(), settings.groups.clone(), view);
         let transactions = TransactionCoordinator::of_transactions(means, settings.transactions.clone());
         let broker = Arc::new(Self {
             producer_ids: ProducerIds::new(metadata.clone()),
@@ -222,6 +229,7 @@ impl Broker {
             cache,
             reader,
             groups,
+            group_configs,
             transactions,
             responses: ResponseMemory::new(budgets.responses.clone()),
             budgets,

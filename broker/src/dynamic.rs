@@ -2,10 +2,11 @@
 
 use crate::{
     broker::Broker,
-    config::{Config, Resolved},
+    config::{Config, GroupConfig, Resolved},
+    coordinator::groups::cluster::GroupOverrides,
 };
 use parking_lot::RwLock;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::MetadataError;
 
 /// Where eligible leader replicas are on (KIP-966), Kafka has one value of this for the whole cluster, taken from the first start's
@@ -33,6 +34,24 @@ pub async fn load(
 /// Puts the settings of `resolved` in force.
 pub async fn apply(broker: &Broker, config: &Config, resolved: &RwLock<Resolved>) {
     let dynamic = Arc::new(resolved.read().dynamic(config));
+    broker.group_configs.set_assignment_interval_ms(dynamic.consumer_assignment_interval_ms);
     *broker.dynamic.write() = dynamic;
+    apply_groups(broker, config, resolved);
     broker.topics.refresh_settings().await;
+}
+
+/// Puts the settings of single groups in force.
+pub fn apply_groups(broker: &Broker, config: &Config, resolved: &RwLock<Resolved>) {
+    let resolved = resolved.read();
+    let mut all = BTreeMap::new();
+    broker.stored.groups.each(|id, own| {
+        let group = GroupConfig::resolve(config, &resolved, own);
+        let overrides = GroupOverrides {
+            session_timeout_ms: Some(group.consumer_session_timeout_ms),
+            heartbeat_interval_ms: Some(group.consumer_heartbeat_interval_ms),
+            assignment_interval_ms: Some(group.consumer_assignment_interval_ms),
+        };
+        all.insert(id.clone(), overrides);
+    });
+    broker.group_configs.replace(all);
 }

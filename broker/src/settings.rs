@@ -99,6 +99,8 @@ pub struct DynamicSettings {
     pub max_request_partitions: usize,
     /// `delete.topic.enable`.
     pub delete_topics: bool,
+    /// `group.consumer.assignment.interval.ms`.
+    pub consumer_assignment_interval_ms: i32,
     /// The defaults of topics that don't set them.
     pub topic: TopicSettings,
 }
@@ -166,6 +168,7 @@ impl Default for DynamicSettings {
             producer_id_expiration: Duration::from_secs(86_400),
             max_request_partitions: 2_000,
             delete_topics: true,
+            consumer_assignment_interval_ms: 1_000,
             topic: TopicSettings::default(),
         }
     }

@@ -49,15 +49,59 @@ pub struct Topics {
     logs: Arc<Logs>,
     owner: OwnerRecord,
     resolve: ResolveSettings,
-    known: RwLock<Known>,
+    known: TopicList,
     /// Changes are made one after another, so that what is stored and what is known stay the same.
     changing: tokio::sync::Mutex<()>,
 }
+
+/// The topics as they are known now. Clones see the same.
+#[derive(Clone, Default)]
+pub struct TopicList(Arc<RwLock<Known>>);
 
 #[derive(Default)]
 struct Known {
     by_name: BTreeMap<String, Arc<Topic>>,
     names: BTreeMap<Uuid, String>,
+    version: u64,
+}
+
+impl TopicList {
+    /// Rises with every topic that is created, grows or is deleted; not over lives of the broker.
+    pub fn version(&self) -> u64 {
+        self.0.read().version
+    }
+
+    /// A topic by name.
+    pub fn by_name(&self, name: &str) -> Option<Arc<Topic>> {
+        self.0.read().by_name.get(name).cloned()
+    }
+
+    /// A topic by id.
+    pub fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        let known = self.0.read();
+        known.by_name.get(known.names.get(&id)?).cloned()
+    }
+
+    /// Every topic, by name.
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        self.0.read().by_name.values().cloned().collect()
+    }
+
+    fn put(&self, topic: Arc<Topic>) {
+        let mut known = self.0.write();
+        known.names.insert(topic.id(), topic.name().to_owned());
+        let shape = |topic: &Arc<Topic>| (topic.id(), topic.logs.len());
+        let new = shape(&topic);
+        let before = known.by_name.insert(topic.name().to_owned(), topic);
+        known.version += u64::from(before.as_ref().map(shape) != Some(new));
+    }
+
+    fn remove(&self, topic: &Topic) {
+        let mut known = self.0.write();
+        known.by_name.remove(topic.name());
+        known.names.remove(&topic.id());
+        known.version += 1;
+    }
 }
 
 impl Topics {
@@ -83,7 +127,7 @@ impl Topics {
             logs,
             owner,
             resolve,
-            known: RwLock::default(),
+            known: TopicList::default(),
             changing: tokio::sync::Mutex::default(),
         };
         for record in records {
@@ -108,9 +152,7 @@ impl Topics {
     fn publish(&self, record: TopicRecord, logs: Vec<Arc<Log>>) -> Arc<Topic> {
         let settings = (self.resolve)(&record.configs);
         let topic = Arc::new(Topic { record, settings, logs });
-        let mut known = self.known.write();
-        known.names.insert(topic.id(), topic.name().to_owned());
-        known.by_name.insert(topic.name().to_owned(), topic.clone());
+        self.known.put(topic.clone());
         topic
     }
 
@@ -121,25 +163,29 @@ impl Topics {
 
     /// A topic by name.
     pub fn by_name(&self, name: &str) -> Option<Arc<Topic>> {
-        self.known.read().by_name.get(name).cloned()
+        self.known.by_name(name)
     }
 
     /// A topic by id.
     pub fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        let known = self.known.read();
-        known.by_name.get(known.names.get(&id)?).cloned()
+        self.known.by_id(id)
     }
 
     /// Every topic, by name.
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        self.known.read().by_name.values().cloned().collect()
+        self.known.all()
+    }
+
+    /// The topics, for who only looks.
+    pub fn list(&self) -> TopicList {
+        self.known.clone()
     }
 
     /// An existing topic whose name collides with `name` in metric names, where `.` and `_` are the same.
     pub fn colliding(&self, name: &str) -> Option<String> {
         let folded = |name: &str| name.replace('.', "_");
         let wanted = folded(name);
-        let known = self.known.read();
+        let known = self.known.0.read();
         known.by_name.keys().find(|other| *other != name && folded(other) == wanted).cloned()
     }
 
@@ -192,11 +238,7 @@ impl Topics {
         let _one_at_a_time = self.changing.lock().await;
         let current = self.current(topic)?;
         self.delete_record(&current).await?;
-        {
-            let mut known = self.known.write();
-            known.by_name.remove(current.name());
-            known.names.remove(&current.id());
-        }
+        self.known.remove(&current);
         for log in &current.logs {
             self.wal.close_log(log.id());
             self.logs.remove(log.id(), Closed::Deleted);

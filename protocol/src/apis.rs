@@ -62,6 +62,8 @@ macro_rules! for_each_api {
             UnregisterBroker = 64: UnregisterBrokerRequest, UnregisterBrokerResponse;
             DescribeTransactions = 65: DescribeTransactionsRequest, DescribeTransactionsResponse;
             ListTransactions = 66: ListTransactionsRequest, ListTransactionsResponse;
+            ConsumerGroupHeartbeat = 68: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
+            ConsumerGroupDescribe = 69: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
             ListConfigResources = 74: ListConfigResourcesRequest, ListConfigResourcesResponse;
             DescribeTopicPartitions = 75: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
             AddRaftVoter = 80: AddRaftVoterRequest, AddRaftVoterResponse;
@@ -170,10 +172,10 @@ pub struct Feature {
     pub finalized: i16,
 }
 
-/// The features that Thalweg has, at the levels of a new Kafka 4.3.1 cluster. `group.version` (0–1, at 1) joins with the APIs
-/// that it stands for.
+/// The features that Thalweg has, at the levels of a new Kafka 4.3.1 cluster.
 pub const FEATURES: &[Feature] = &[
     Feature { name: "eligible.leader.replicas.version", min: 0, max: 1, finalized: 1 },
+    Feature { name: "group.version", min: 0, max: 1, finalized: 1 },
     Feature { name: "kraft.version", min: 0, max: 1, finalized: 1 },
     Feature { name: "metadata.version", min: 7, max: 30, finalized: 30 },
     Feature { name: "transaction.version", min: 0, max: 2, finalized: 2 },
@@ -317,6 +319,8 @@ mod tests {
             64 UnregisterBroker (0, 0)
             65 DescribeTransactions (0, 0)
             66 ListTransactions (0, 2)
+            68 ConsumerGroupHeartbeat (0, 1)
+            69 ConsumerGroupDescribe (0, 1)
             74 ListConfigResources (0, 1)
             75 DescribeTopicPartitions (0, 0)
             80 AddRaftVoter (0, 1)

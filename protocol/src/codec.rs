@@ -148,6 +148,11 @@ impl Reader {
         Ok(Some(elements))
     }
 
+    /// A structure in a tagged field, behind a 1; a 0 stands for null.
+    pub(crate) fn nullable_structure<T: Codec>(&mut self) -> Result<Option<T>, Malformed> {
+        if self.uvarint()? == 0 { Ok(None) } else { T::read(self).map(Some) }
+    }
+
     pub(crate) fn skip_tags(&mut self) -> Result<(), Malformed> {
         self.tags(|_, _| Ok(false))
     }
@@ -237,8 +242,12 @@ impl Writer {
     }
 
     pub(crate) fn bytes(&mut self, value: &Bytes) {
-        self.length(false, Some(value.len()));
-        self.out.put_slice(value);
+        self.nullable_bytes(Some(value));
+    }
+
+    pub(crate) fn nullable_bytes(&mut self, value: Option<&Bytes>) {
+        self.length(false, value.map(Bytes::len));
+        self.out.put_slice(value.map_or(&[], |value| value));
     }
 
     pub(crate) fn array<T>(&mut self, items: &[T], element: impl Fn(&mut Self, &T)) {
@@ -248,6 +257,13 @@ impl Writer {
     pub(crate) fn nullable_array<T>(&mut self, items: Option<&[T]>, element: impl Fn(&mut Self, &T)) {
         self.length(false, items.map(<[T]>::len));
         items.unwrap_or_default().iter().for_each(|item| element(self, item));
+    }
+
+    pub(crate) fn nullable_structure(&mut self, value: Option<&impl Codec>) {
+        self.uvarint(value.is_some().into());
+        if let Some(value) = value {
+            value.write(self);
+        }
     }
 
     /// What `write` writes, for a tagged field.

@@ -9,8 +9,18 @@ use crate::codec::{Malformed, Message, TooLong};
 use bytes::{Buf, Bytes, BytesMut};
 
 pub use crate::generated_messages::{
-    GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue, TransactionLogKey,
-    TransactionLogValue, group_metadata_value::MemberMetadata, transaction_log_value::PartitionsSchema,
+    ConsumerGroupCurrentMemberAssignmentKey, ConsumerGroupCurrentMemberAssignmentValue,
+    ConsumerGroupMemberMetadataKey, ConsumerGroupMemberMetadataValue, ConsumerGroupMetadataKey,
+    ConsumerGroupMetadataValue, ConsumerGroupPartitionMetadataKey, ConsumerGroupPartitionMetadataValue,
+    ConsumerGroupRegularExpressionKey, ConsumerGroupRegularExpressionValue,
+    ConsumerGroupTargetAssignmentMemberKey, ConsumerGroupTargetAssignmentMemberValue,
+    ConsumerGroupTargetAssignmentMetadataKey, ConsumerGroupTargetAssignmentMetadataValue, GroupMetadataKey,
+    GroupMetadataValue, OffsetCommitKey, OffsetCommitValue, TransactionLogKey, TransactionLogValue,
+    consumer_group_current_member_assignment_value::TopicPartitions,
+    consumer_group_member_metadata_value::{ClassicMemberMetadata, ClassicProtocol},
+    consumer_group_target_assignment_member_value::TopicPartition,
+    group_metadata_value::MemberMetadata,
+    transaction_log_value::PartitionsSchema,
 };
 
 /// Type number of offset commits before Kafka 4.0's, with the same key.
@@ -23,9 +33,6 @@ pub trait CoordinatorRecord: Sized {
 
     /// Reads a record. None of a type that nobody knows, which Kafka passes over too.
     fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, Malformed>;
-
-    /// Whether it deletes.
-    fn is_tombstone(&self) -> bool;
 }
 
 macro_rules! records {
@@ -59,12 +66,6 @@ macro_rules! records {
                 })*
                 Ok(None)
             }
-
-            fn is_tombstone(&self) -> bool {
-                match self {
-                    $(Self::$name(_, value) => value.is_none(),)*
-                }
-            }
         }
     };
 }
@@ -81,6 +82,44 @@ records! {
     ),
     /// A classic group, in version 3, as Kafka 4.3.1 writes it.
     GroupMetadata(GroupMetadataKey, GroupMetadataValue, |_: &GroupMetadataValue| 3),
+    /// A consumer group's epoch (KIP-848), and the hash of the topics that it subscribes to (KIP-1101).
+    ConsumerGroup(ConsumerGroupMetadataKey, ConsumerGroupMetadataValue, |_: &ConsumerGroupMetadataValue| 0),
+    /// The topics of a consumer group, as Kafka before 4.1 kept them. Only ever deleted now.
+    ConsumerPartitions(
+        ConsumerGroupPartitionMetadataKey,
+        ConsumerGroupPartitionMetadataValue,
+        |_: &ConsumerGroupPartitionMetadataValue| 0
+    ),
+    /// What a member of a consumer group has said of itself.
+    ConsumerMember(
+        ConsumerGroupMemberMetadataKey,
+        ConsumerGroupMemberMetadataValue,
+        |_: &ConsumerGroupMemberMetadataValue| 0
+    ),
+    /// The epoch of a consumer group's target assignment.
+    ConsumerTarget(
+        ConsumerGroupTargetAssignmentMetadataKey,
+        ConsumerGroupTargetAssignmentMetadataValue,
+        |_: &ConsumerGroupTargetAssignmentMetadataValue| 0
+    ),
+    /// What a member is to have.
+    ConsumerTargetMember(
+        ConsumerGroupTargetAssignmentMemberKey,
+        ConsumerGroupTargetAssignmentMemberValue,
+        |_: &ConsumerGroupTargetAssignmentMemberValue| 0
+    ),
+    /// What a member has, and its epoch.
+    ConsumerCurrentMember(
+        ConsumerGroupCurrentMemberAssignmentKey,
+        ConsumerGroupCurrentMemberAssignmentValue,
+        |_: &ConsumerGroupCurrentMemberAssignmentValue| 0
+    ),
+    /// The topics that a regular expression stands for.
+    ConsumerRegex(
+        ConsumerGroupRegularExpressionKey,
+        ConsumerGroupRegularExpressionValue,
+        |_: &ConsumerGroupRegularExpressionValue| 0
+    ),
 }
 
 records! {
@@ -184,6 +223,56 @@ mod tests {
         let GroupRecord::OffsetCommit(key, Some(commit)) = &read[2] else { panic!("an offset: {read:?}") };
         assert_eq!((&*key.topic, key.partition, commit.offset, commit.leader_epoch), ("t1", 0, 10, -1));
         assert!(!commit.topic_id.is_nil());
+    }
+
+    /// What the classes of Apache Kafka 4.3.1 make of records of consumer groups: key and value in hexadecimal.
+    const OF_CONSUMERS: [(&str, &str); 9] = [
+        ("0003000167", "000000000005010008fffffffffffffff7"),
+        ("0003000167", "00000000000100"),
+        ("0004000167", "00000200000000000000010000000000000002027400000003010000"),
+        ("000500016700016d", "00000002720263032f68030274027501000493e00001000100"),
+        (
+            "000500016700016d",
+            concat!(
+                "00000269000263032f6802027404782e2a000000010672616e6765010012010000afc8020672616e67650400",
+                "01020000",
+            ),
+        ),
+        ("0006000167", "0000000000070100080000018bcfe56800"),
+        ("000700016700016d", "0000020000000000000001000000000000000203000000000000012c0000"),
+        (
+            "000800016700016d",
+            concat!(
+                "000000000007000000060202000000000000000100000000000000020300000000000000010100090300000005",
+                "000000070100",
+            ),
+        ),
+        ("00100001670003782e2a", "00000303786103786200000000000000090000018bcfe5680000"),
+    ];
+
+    #[test]
+    fn records_of_consumer_groups_have_the_bytes_that_kafka_writes() {
+        let mut read = Vec::new();
+        for (key, value) in OF_CONSUMERS {
+            let (key, value) = (of_hex(key), Some(of_hex(value)));
+            let record = GroupRecord::decode(key.clone(), value.clone()).expect("Kafka's own");
+            let record = record.expect("a known type");
+            assert_eq!(record.encode(), Ok((key, value)));
+            read.push(record);
+        }
+        let GroupRecord::ConsumerGroup(_, Some(group)) = &read[0] else { panic!("a group: {read:?}") };
+        assert_eq!((group.epoch, group.metadata_hash), (5, -9));
+        let GroupRecord::ConsumerMember(_, Some(new)) = &read[3] else { panic!("a member: {read:?}") };
+        assert_eq!((new.rack_id.as_deref(), &new.classic_member_metadata), (Some("r"), &None));
+        let GroupRecord::ConsumerMember(_, Some(classic)) = &read[4] else { panic!("a member: {read:?}") };
+        let metadata = classic.classic_member_metadata.as_ref().expect("it is classic");
+        assert_eq!((metadata.session_timeout_ms, &*metadata.supported_protocols[0].name), (45_000, "range"));
+        let GroupRecord::ConsumerCurrentMember(_, Some(current)) = &read[7] else {
+            panic!("what a member has: {read:?}")
+        };
+        assert_eq!(current.assigned_partitions[0].assignment_epochs, Some(vec![5, 7]));
+        let GroupRecord::ConsumerRegex(key, Some(regex)) = &read[8] else { panic!("a regex: {read:?}") };
+        assert_eq!((&*key.regular_expression, regex.topics.len(), regex.version), ("x.*", 2, 9));
     }
 
     #[test]

@@ -1049,6 +1049,192 @@ pub mod add_raft_voter_response {
     }
 }
 
+pub use consumer_protocol_subscription::ConsumerProtocolSubscription;
+
+/// `ConsumerProtocolSubscription`, versions 0 to 3.
+pub mod consumer_protocol_subscription {
+    use crate::codec::*;
+
+    /// `ConsumerProtocolSubscription`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerProtocolSubscription {
+        /// `Topics`, from version 0.
+        pub topics: Vec<StrBytes>,
+        /// `UserData`, from version 0.
+        pub user_data: Option<Bytes>,
+        /// `OwnedPartitions`, from version 1.
+        pub owned_partitions: Vec<TopicPartition>,
+        /// `GenerationId`, from version 2.
+        pub generation_id: i32,
+        /// `RackId`, from version 3.
+        pub rack_id: Option<StrBytes>,
+    }
+
+    impl Default for ConsumerProtocolSubscription {
+        fn default() -> Self {
+            Self {
+                topics: Default::default(),
+                user_data: None,
+                owned_partitions: Default::default(),
+                generation_id: -1,
+                rack_id: None,
+            }
+        }
+    }
+
+    impl Codec for ConsumerProtocolSubscription {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topics = reader.array(Reader::string)?;
+            message.user_data = reader.nullable_bytes()?;
+            if reader.has(1, MAX) {
+                message.owned_partitions = reader.array(Codec::read)?;
+            }
+            if reader.has(2, MAX) {
+                message.generation_id = reader.i32()?;
+            }
+            if reader.has(3, MAX) {
+                message.rack_id = reader.nullable_string()?;
+            }
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.array(&self.topics, |writer, item| writer.string(item));
+            writer.nullable_bytes(self.user_data.as_ref());
+            if writer.has(1, MAX) {
+                writer.array(&self.owned_partitions, |writer, item| item.write(writer));
+            }
+            if writer.has(2, MAX) {
+                writer.i32(self.generation_id);
+            }
+            if writer.has(3, MAX) {
+                writer.nullable_string(self.rack_id.as_ref());
+            }
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `TopicPartition`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TopicPartition {
+        /// `Topic`, from version 1.
+        pub topic: StrBytes,
+        /// `Partitions`, from version 1.
+        pub partitions: Vec<i32>,
+    }
+
+    impl Default for TopicPartition {
+        fn default() -> Self {
+            Self { topic: Default::default(), partitions: Default::default() }
+        }
+    }
+
+    impl Codec for TopicPartition {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            if reader.has(1, MAX) {
+                message.topic = reader.string()?;
+            }
+            if reader.has(1, MAX) {
+                message.partitions = reader.array(Reader::i32)?;
+            }
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            if writer.has(1, MAX) {
+                writer.string(&self.topic);
+            }
+            if writer.has(1, MAX) {
+                writer.array(&self.partitions, |writer, item| writer.i32(*item));
+            }
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerProtocolSubscription {
+        const VERSIONS: (i16, i16) = (0, 3);
+        const FLEXIBLE: i16 = MAX;
+    }
+}
+
+pub use consumer_protocol_assignment::ConsumerProtocolAssignment;
+
+/// `ConsumerProtocolAssignment`, versions 0 to 3.
+pub mod consumer_protocol_assignment {
+    use crate::codec::*;
+
+    /// `ConsumerProtocolAssignment`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerProtocolAssignment {
+        /// `AssignedPartitions`, from version 0.
+        pub assigned_partitions: Vec<TopicPartition>,
+        /// `UserData`, from version 0.
+        pub user_data: Option<Bytes>,
+    }
+
+    impl Default for ConsumerProtocolAssignment {
+        fn default() -> Self {
+            Self { assigned_partitions: Default::default(), user_data: None }
+        }
+    }
+
+    impl Codec for ConsumerProtocolAssignment {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.assigned_partitions = reader.array(Codec::read)?;
+            message.user_data = reader.nullable_bytes()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.array(&self.assigned_partitions, |writer, item| item.write(writer));
+            writer.nullable_bytes(self.user_data.as_ref());
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `TopicPartition`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TopicPartition {
+        /// `Topic`, from version 0.
+        pub topic: StrBytes,
+        /// `Partitions`, from version 0.
+        pub partitions: Vec<i32>,
+    }
+
+    impl Default for TopicPartition {
+        fn default() -> Self {
+            Self { topic: Default::default(), partitions: Default::default() }
+        }
+    }
+
+    impl Codec for TopicPartition {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topic = reader.string()?;
+            message.partitions = reader.array(Reader::i32)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.topic);
+            writer.array(&self.partitions, |writer, item| writer.i32(*item));
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerProtocolAssignment {
+        const VERSIONS: (i16, i16) = (0, 3);
+        const FLEXIBLE: i16 = MAX;
+    }
+}
+
 pub use offset_commit_key::OffsetCommitKey;
 
 /// `OffsetCommitKey`, versions 0 to 0.
@@ -1360,6 +1546,911 @@ pub mod group_metadata_value {
         const VERSIONS: (i16, i16) = (0, 4);
         const FLEXIBLE: i16 = 4;
         const RECORD_TYPE: i16 = 2;
+    }
+}
+
+pub use consumer_group_metadata_key::ConsumerGroupMetadataKey;
+
+/// `ConsumerGroupMetadataKey`, versions 0 to 0.
+pub mod consumer_group_metadata_key {
+    use crate::codec::*;
+
+    /// `ConsumerGroupMetadataKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupMetadataKey {
+        /// `GroupId`, from version 0 to 0.
+        pub group_id: StrBytes,
+    }
+
+    impl Default for ConsumerGroupMetadataKey {
+        fn default() -> Self {
+            Self { group_id: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupMetadataKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.group_id = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.group_id);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupMetadataKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 3;
+    }
+}
+
+pub use consumer_group_metadata_value::ConsumerGroupMetadataValue;
+
+/// `ConsumerGroupMetadataValue`, versions 0 to 0.
+pub mod consumer_group_metadata_value {
+    use crate::codec::*;
+
+    /// `ConsumerGroupMetadataValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupMetadataValue {
+        /// `Epoch`, from version 0.
+        pub epoch: i32,
+        /// `MetadataHash`, from version 0.
+        pub metadata_hash: i64,
+    }
+
+    impl Default for ConsumerGroupMetadataValue {
+        fn default() -> Self {
+            Self { epoch: 0, metadata_hash: 0 }
+        }
+    }
+
+    impl Codec for ConsumerGroupMetadataValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.epoch = reader.i32()?;
+            reader.tags(|tag, reader| {
+                match tag {
+                    0 => message.metadata_hash = reader.i64()?,
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.epoch);
+            let mut tags = Vec::new();
+            if self.metadata_hash != 0 {
+                tags.push((0, writer.tagged(|writer| writer.i64(self.metadata_hash))));
+            }
+            writer.tags(tags);
+        }
+    }
+
+    impl Message for ConsumerGroupMetadataValue {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = 0;
+        const RECORD_TYPE: i16 = 3;
+    }
+}
+
+pub use consumer_group_partition_metadata_key::ConsumerGroupPartitionMetadataKey;
+
+/// `ConsumerGroupPartitionMetadataKey`, versions 0 to 0.
+pub mod consumer_group_partition_metadata_key {
+    use crate::codec::*;
+
+    /// `ConsumerGroupPartitionMetadataKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupPartitionMetadataKey {
+        /// `GroupId`, from version 0 to 0.
+        pub group_id: StrBytes,
+    }
+
+    impl Default for ConsumerGroupPartitionMetadataKey {
+        fn default() -> Self {
+            Self { group_id: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupPartitionMetadataKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.group_id = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.group_id);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupPartitionMetadataKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 4;
+    }
+}
+
+pub use consumer_group_partition_metadata_value::ConsumerGroupPartitionMetadataValue;
+
+/// `ConsumerGroupPartitionMetadataValue`, versions 0 to 0.
+pub mod consumer_group_partition_metadata_value {
+    use crate::codec::*;
+
+    /// `ConsumerGroupPartitionMetadataValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupPartitionMetadataValue {
+        /// `Topics`, from version 0.
+        pub topics: Vec<TopicMetadata>,
+    }
+
+    impl Default for ConsumerGroupPartitionMetadataValue {
+        fn default() -> Self {
+            Self { topics: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupPartitionMetadataValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topics = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.array(&self.topics, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `TopicMetadata`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TopicMetadata {
+        /// `TopicId`, from version 0.
+        pub topic_id: Uuid,
+        /// `TopicName`, from version 0.
+        pub topic_name: StrBytes,
+        /// `NumPartitions`, from version 0.
+        pub num_partitions: i32,
+        /// `PartitionMetadata`, from version 0.
+        pub partition_metadata: Vec<PartitionMetadata>,
+    }
+
+    impl Default for TopicMetadata {
+        fn default() -> Self {
+            Self {
+                topic_id: Uuid::nil(),
+                topic_name: Default::default(),
+                num_partitions: 0,
+                partition_metadata: Default::default(),
+            }
+        }
+    }
+
+    impl Codec for TopicMetadata {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topic_id = reader.uuid()?;
+            message.topic_name = reader.string()?;
+            message.num_partitions = reader.i32()?;
+            message.partition_metadata = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.uuid(self.topic_id);
+            writer.string(&self.topic_name);
+            writer.i32(self.num_partitions);
+            writer.array(&self.partition_metadata, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `PartitionMetadata`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct PartitionMetadata {
+        /// `Partition`, from version 0.
+        pub partition: i32,
+        /// `Racks`, from version 0.
+        pub racks: Vec<StrBytes>,
+    }
+
+    impl Default for PartitionMetadata {
+        fn default() -> Self {
+            Self { partition: 0, racks: Default::default() }
+        }
+    }
+
+    impl Codec for PartitionMetadata {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.partition = reader.i32()?;
+            message.racks = reader.array(Reader::string)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.partition);
+            writer.array(&self.racks, |writer, item| writer.string(item));
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupPartitionMetadataValue {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = 0;
+        const RECORD_TYPE: i16 = 4;
+    }
+}
+
+pub use consumer_group_member_metadata_key::ConsumerGroupMemberMetadataKey;
+
+/// `ConsumerGroupMemberMetadataKey`, versions 0 to 0.
+pub mod consumer_group_member_metadata_key {
+    use crate::codec::*;
+
+    /// `ConsumerGroupMemberMetadataKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupMemberMetadataKey {
+        /// `GroupId`, from version 0 to 0.
+        pub group_id: StrBytes,
+        /// `MemberId`, from version 0 to 0.
+        pub member_id: StrBytes,
+    }
+
+    impl Default for ConsumerGroupMemberMetadataKey {
+        fn default() -> Self {
+            Self { group_id: Default::default(), member_id: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupMemberMetadataKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.group_id = reader.string()?;
+            message.member_id = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.group_id);
+            writer.string(&self.member_id);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupMemberMetadataKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 5;
+    }
+}
+
+pub use consumer_group_member_metadata_value::ConsumerGroupMemberMetadataValue;
+
+/// `ConsumerGroupMemberMetadataValue`, versions 0 to 0.
+pub mod consumer_group_member_metadata_value {
+    use crate::codec::*;
+
+    /// `ConsumerGroupMemberMetadataValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupMemberMetadataValue {
+        /// `InstanceId`, from version 0.
+        pub instance_id: Option<StrBytes>,
+        /// `RackId`, from version 0.
+        pub rack_id: Option<StrBytes>,
+        /// `ClientId`, from version 0.
+        pub client_id: StrBytes,
+        /// `ClientHost`, from version 0.
+        pub client_host: StrBytes,
+        /// `SubscribedTopicNames`, from version 0.
+        pub subscribed_topic_names: Vec<StrBytes>,
+        /// `SubscribedTopicRegex`, from version 0.
+        pub subscribed_topic_regex: Option<StrBytes>,
+        /// `RebalanceTimeoutMs`, from version 0.
+        pub rebalance_timeout_ms: i32,
+        /// `ServerAssignor`, from version 0.
+        pub server_assignor: Option<StrBytes>,
+        /// `ClassicMemberMetadata`, from version 0.
+        pub classic_member_metadata: Option<ClassicMemberMetadata>,
+    }
+
+    impl Default for ConsumerGroupMemberMetadataValue {
+        fn default() -> Self {
+            Self {
+                instance_id: Some(StrBytes::default()),
+                rack_id: Some(StrBytes::default()),
+                client_id: Default::default(),
+                client_host: Default::default(),
+                subscribed_topic_names: Default::default(),
+                subscribed_topic_regex: Some(StrBytes::default()),
+                rebalance_timeout_ms: -1,
+                server_assignor: Some(StrBytes::default()),
+                classic_member_metadata: Some(Default::default()),
+            }
+        }
+    }
+
+    impl Codec for ConsumerGroupMemberMetadataValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.instance_id = reader.nullable_string()?;
+            message.rack_id = reader.nullable_string()?;
+            message.client_id = reader.string()?;
+            message.client_host = reader.string()?;
+            message.subscribed_topic_names = reader.array(Reader::string)?;
+            message.subscribed_topic_regex = reader.nullable_string()?;
+            message.rebalance_timeout_ms = reader.i32()?;
+            message.server_assignor = reader.nullable_string()?;
+            reader.tags(|tag, reader| {
+                match tag {
+                    0 => message.classic_member_metadata = reader.nullable_structure()?,
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.nullable_string(self.instance_id.as_ref());
+            writer.nullable_string(self.rack_id.as_ref());
+            writer.string(&self.client_id);
+            writer.string(&self.client_host);
+            writer.array(&self.subscribed_topic_names, |writer, item| writer.string(item));
+            writer.nullable_string(self.subscribed_topic_regex.as_ref());
+            writer.i32(self.rebalance_timeout_ms);
+            writer.nullable_string(self.server_assignor.as_ref());
+            let mut tags = Vec::new();
+            if self.classic_member_metadata != Some(Default::default()) {
+                tags.push((
+                    0,
+                    writer.tagged(|writer| writer.nullable_structure(self.classic_member_metadata.as_ref())),
+                ));
+            }
+            writer.tags(tags);
+        }
+    }
+
+    /// `ClassicMemberMetadata`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ClassicMemberMetadata {
+        /// `SessionTimeoutMs`, from version 0.
+        pub session_timeout_ms: i32,
+        /// `SupportedProtocols`, from version 0.
+        pub supported_protocols: Vec<ClassicProtocol>,
+    }
+
+    impl Default for ClassicMemberMetadata {
+        fn default() -> Self {
+            Self { session_timeout_ms: 0, supported_protocols: Default::default() }
+        }
+    }
+
+    impl Codec for ClassicMemberMetadata {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.session_timeout_ms = reader.i32()?;
+            message.supported_protocols = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.session_timeout_ms);
+            writer.array(&self.supported_protocols, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `ClassicProtocol`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ClassicProtocol {
+        /// `Name`, from version 0.
+        pub name: StrBytes,
+        /// `Metadata`, from version 0.
+        pub metadata: Bytes,
+    }
+
+    impl Default for ClassicProtocol {
+        fn default() -> Self {
+            Self { name: Default::default(), metadata: Default::default() }
+        }
+    }
+
+    impl Codec for ClassicProtocol {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.name = reader.string()?;
+            message.metadata = reader.bytes()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.name);
+            writer.bytes(&self.metadata);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupMemberMetadataValue {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = 0;
+        const RECORD_TYPE: i16 = 5;
+    }
+}
+
+pub use consumer_group_target_assignment_metadata_key::ConsumerGroupTargetAssignmentMetadataKey;
+
+/// `ConsumerGroupTargetAssignmentMetadataKey`, versions 0 to 0.
+pub mod consumer_group_target_assignment_metadata_key {
+    use crate::codec::*;
+
+    /// `ConsumerGroupTargetAssignmentMetadataKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupTargetAssignmentMetadataKey {
+        /// `GroupId`, from version 0 to 0.
+        pub group_id: StrBytes,
+    }
+
+    impl Default for ConsumerGroupTargetAssignmentMetadataKey {
+        fn default() -> Self {
+            Self { group_id: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupTargetAssignmentMetadataKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.group_id = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.group_id);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupTargetAssignmentMetadataKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 6;
+    }
+}
+
+pub use consumer_group_target_assignment_metadata_value::ConsumerGroupTargetAssignmentMetadataValue;
+
+/// `ConsumerGroupTargetAssignmentMetadataValue`, versions 0 to 0.
+pub mod consumer_group_target_assignment_metadata_value {
+    use crate::codec::*;
+
+    /// `ConsumerGroupTargetAssignmentMetadataValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupTargetAssignmentMetadataValue {
+        /// `AssignmentEpoch`, from version 0.
+        pub assignment_epoch: i32,
+        /// `AssignmentTimestamp`, from version 0.
+        pub assignment_timestamp: i64,
+    }
+
+    impl Default for ConsumerGroupTargetAssignmentMetadataValue {
+        fn default() -> Self {
+            Self { assignment_epoch: 0, assignment_timestamp: 0 }
+        }
+    }
+
+    impl Codec for ConsumerGroupTargetAssignmentMetadataValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.assignment_epoch = reader.i32()?;
+            reader.tags(|tag, reader| {
+                match tag {
+                    0 => message.assignment_timestamp = reader.i64()?,
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.assignment_epoch);
+            let mut tags = Vec::new();
+            if self.assignment_timestamp != 0 {
+                tags.push((0, writer.tagged(|writer| writer.i64(self.assignment_timestamp))));
+            }
+            writer.tags(tags);
+        }
+    }
+
+    impl Message for ConsumerGroupTargetAssignmentMetadataValue {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = 0;
+        const RECORD_TYPE: i16 = 6;
+    }
+}
+
+pub use consumer_group_target_assignment_member_key::ConsumerGroupTargetAssignmentMemberKey;
+
+/// `ConsumerGroupTargetAssignmentMemberKey`, versions 0 to 0.
+pub mod consumer_group_target_assignment_member_key {
+    use crate::codec::*;
+
+    /// `ConsumerGroupTargetAssignmentMemberKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupTargetAssignmentMemberKey {
+        /// `GroupId`, from version 0 to 0.
+        pub group_id: StrBytes,
+        /// `MemberId`, from version 0 to 0.
+        pub member_id: StrBytes,
+    }
+
+    impl Default for ConsumerGroupTargetAssignmentMemberKey {
+        fn default() -> Self {
+            Self { group_id: Default::default(), member_id: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupTargetAssignmentMemberKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.group_id = reader.string()?;
+            message.member_id = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.group_id);
+            writer.string(&self.member_id);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupTargetAssignmentMemberKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 7;
+    }
+}
+
+pub use consumer_group_target_assignment_member_value::ConsumerGroupTargetAssignmentMemberValue;
+
+/// `ConsumerGroupTargetAssignmentMemberValue`, versions 0 to 0.
+pub mod consumer_group_target_assignment_member_value {
+    use crate::codec::*;
+
+    /// `ConsumerGroupTargetAssignmentMemberValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupTargetAssignmentMemberValue {
+        /// `TopicPartitions`, from version 0.
+        pub topic_partitions: Vec<TopicPartition>,
+    }
+
+    impl Default for ConsumerGroupTargetAssignmentMemberValue {
+        fn default() -> Self {
+            Self { topic_partitions: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupTargetAssignmentMemberValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topic_partitions = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.array(&self.topic_partitions, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `TopicPartition`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TopicPartition {
+        /// `TopicId`, from version 0.
+        pub topic_id: Uuid,
+        /// `Partitions`, from version 0.
+        pub partitions: Vec<i32>,
+    }
+
+    impl Default for TopicPartition {
+        fn default() -> Self {
+            Self { topic_id: Uuid::nil(), partitions: Default::default() }
+        }
+    }
+
+    impl Codec for TopicPartition {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topic_id = reader.uuid()?;
+            message.partitions = reader.array(Reader::i32)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.uuid(self.topic_id);
+            writer.array(&self.partitions, |writer, item| writer.i32(*item));
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupTargetAssignmentMemberValue {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = 0;
+        const RECORD_TYPE: i16 = 7;
+    }
+}
+
+pub use consumer_group_current_member_assignment_key::ConsumerGroupCurrentMemberAssignmentKey;
+
+/// `ConsumerGroupCurrentMemberAssignmentKey`, versions 0 to 0.
+pub mod consumer_group_current_member_assignment_key {
+    use crate::codec::*;
+
+    /// `ConsumerGroupCurrentMemberAssignmentKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupCurrentMemberAssignmentKey {
+        /// `GroupId`, from version 0 to 0.
+        pub group_id: StrBytes,
+        /// `MemberId`, from version 0 to 0.
+        pub member_id: StrBytes,
+    }
+
+    impl Default for ConsumerGroupCurrentMemberAssignmentKey {
+        fn default() -> Self {
+            Self { group_id: Default::default(), member_id: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupCurrentMemberAssignmentKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.group_id = reader.string()?;
+            message.member_id = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.group_id);
+            writer.string(&self.member_id);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupCurrentMemberAssignmentKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 8;
+    }
+}
+
+pub use consumer_group_current_member_assignment_value::ConsumerGroupCurrentMemberAssignmentValue;
+
+/// `ConsumerGroupCurrentMemberAssignmentValue`, versions 0 to 0.
+pub mod consumer_group_current_member_assignment_value {
+    use crate::codec::*;
+
+    /// `ConsumerGroupCurrentMemberAssignmentValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupCurrentMemberAssignmentValue {
+        /// `MemberEpoch`, from version 0.
+        pub member_epoch: i32,
+        /// `PreviousMemberEpoch`, from version 0.
+        pub previous_member_epoch: i32,
+        /// `State`, from version 0.
+        pub state: i8,
+        /// `AssignedPartitions`, from version 0.
+        pub assigned_partitions: Vec<TopicPartitions>,
+        /// `PartitionsPendingRevocation`, from version 0.
+        pub partitions_pending_revocation: Vec<TopicPartitions>,
+    }
+
+    impl Default for ConsumerGroupCurrentMemberAssignmentValue {
+        fn default() -> Self {
+            Self {
+                member_epoch: 0,
+                previous_member_epoch: 0,
+                state: 0,
+                assigned_partitions: Default::default(),
+                partitions_pending_revocation: Default::default(),
+            }
+        }
+    }
+
+    impl Codec for ConsumerGroupCurrentMemberAssignmentValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.member_epoch = reader.i32()?;
+            message.previous_member_epoch = reader.i32()?;
+            message.state = reader.i8()?;
+            message.assigned_partitions = reader.array(Codec::read)?;
+            message.partitions_pending_revocation = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.member_epoch);
+            writer.i32(self.previous_member_epoch);
+            writer.i8(self.state);
+            writer.array(&self.assigned_partitions, |writer, item| item.write(writer));
+            writer.array(&self.partitions_pending_revocation, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `TopicPartitions`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct TopicPartitions {
+        /// `TopicId`, from version 0.
+        pub topic_id: Uuid,
+        /// `Partitions`, from version 0.
+        pub partitions: Vec<i32>,
+        /// `AssignmentEpochs`, from version 0.
+        pub assignment_epochs: Option<Vec<i32>>,
+    }
+
+    impl Default for TopicPartitions {
+        fn default() -> Self {
+            Self {
+                topic_id: Uuid::nil(),
+                partitions: Default::default(),
+                assignment_epochs: Some(Vec::new()),
+            }
+        }
+    }
+
+    impl Codec for TopicPartitions {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topic_id = reader.uuid()?;
+            message.partitions = reader.array(Reader::i32)?;
+            reader.tags(|tag, reader| {
+                match tag {
+                    0 => message.assignment_epochs = reader.nullable_array(Reader::i32)?,
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.uuid(self.topic_id);
+            writer.array(&self.partitions, |writer, item| writer.i32(*item));
+            let mut tags = Vec::new();
+            if self.assignment_epochs != Some(Vec::new()) {
+                tags.push((
+                    0,
+                    writer.tagged(|writer| {
+                        writer.nullable_array(self.assignment_epochs.as_deref(), |writer, item| {
+                            writer.i32(*item)
+                        })
+                    }),
+                ));
+            }
+            writer.tags(tags);
+        }
+    }
+
+    impl Message for ConsumerGroupCurrentMemberAssignmentValue {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = 0;
+        const RECORD_TYPE: i16 = 8;
+    }
+}
+
+pub use consumer_group_regular_expression_key::ConsumerGroupRegularExpressionKey;
+
+/// `ConsumerGroupRegularExpressionKey`, versions 0 to 0.
+pub mod consumer_group_regular_expression_key {
+    use crate::codec::*;
+
+    /// `ConsumerGroupRegularExpressionKey`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupRegularExpressionKey {
+        /// `GroupId`, from version 0 to 0.
+        pub group_id: StrBytes,
+        /// `RegularExpression`, from version 0 to 0.
+        pub regular_expression: StrBytes,
+    }
+
+    impl Default for ConsumerGroupRegularExpressionKey {
+        fn default() -> Self {
+            Self { group_id: Default::default(), regular_expression: Default::default() }
+        }
+    }
+
+    impl Codec for ConsumerGroupRegularExpressionKey {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.group_id = reader.string()?;
+            message.regular_expression = reader.string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.group_id);
+            writer.string(&self.regular_expression);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupRegularExpressionKey {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = MAX;
+        const RECORD_TYPE: i16 = 16;
+    }
+}
+
+pub use consumer_group_regular_expression_value::ConsumerGroupRegularExpressionValue;
+
+/// `ConsumerGroupRegularExpressionValue`, versions 0 to 0.
+pub mod consumer_group_regular_expression_value {
+    use crate::codec::*;
+
+    /// `ConsumerGroupRegularExpressionValue`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ConsumerGroupRegularExpressionValue {
+        /// `Topics`, from version 0.
+        pub topics: Vec<StrBytes>,
+        /// `Version`, from version 0.
+        pub version: i64,
+        /// `Timestamp`, from version 0.
+        pub timestamp: i64,
+    }
+
+    impl Default for ConsumerGroupRegularExpressionValue {
+        fn default() -> Self {
+            Self { topics: Default::default(), version: 0, timestamp: 0 }
+        }
+    }
+
+    impl Codec for ConsumerGroupRegularExpressionValue {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topics = reader.array(Reader::string)?;
+            message.version = reader.i64()?;
+            message.timestamp = reader.i64()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.array(&self.topics, |writer, item| writer.string(item));
+            writer.i64(self.version);
+            writer.i64(self.timestamp);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for ConsumerGroupRegularExpressionValue {
+        const VERSIONS: (i16, i16) = (0, 0);
+        const FLEXIBLE: i16 = 0;
+        const RECORD_TYPE: i16 = 16;
     }
 }
 

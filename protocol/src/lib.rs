@@ -81,7 +81,11 @@ pub mod messages {
 pub use apis::{ApiKey, FEATURES, Feature, api_versions_response};
 pub use codec::{Malformed, TooLong};
 pub use compression::{Compression, CompressionError, compress, decompress};
-pub use consumer_protocol::{CONSUMER_PROTOCOL, subscribed_topics};
+pub use consumer_protocol::{
+    CONSUMER_PROTOCOL, ConsumerProtocolAssignment, ConsumerProtocolSubscription,
+    consumer_protocol_assignment, consumer_protocol_subscription, decode_assignment, decode_subscription,
+    encode_assignment, subscribed_topics,
+};
 pub use errors::{DecodeError, EncodeError, ErrorCode};
 pub use frame::{
     CheckedBody, MAX_SMALL_FRAME, Request, RequestHeader, Response, decode_header, decode_request,

@@ -211,7 +211,9 @@ impl Handlers {
                 };
                 let records = &self.broker.stored.groups;
                 let keys = self.config.group_keys();
-                alter_resource(records, &id, keys, &changes, replace, validate_only, check).await
+                alter_resource(records, &id, keys, &changes, replace, validate_only, check).await?;
+                dynamic::apply_groups(&self.broker, &self.config, &self.resolved);
+                Ok(())
             }
         }
     }

@@ -6,6 +6,8 @@ mod add_partitions_to_txn;
 mod alter_configs;
 mod authorized_operations;
 mod batch_check;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 
 mod client_quotas;
 mod delegation_tokens;
@@ -174,6 +176,9 @@ impl Handlers {
         let version = header.api_version;
         match request {
             Request::JoinGroup(request) => self.join_group(context, version, request, charge).await.into(),
+            Request::ConsumerGroupHeartbeat(request) => {
+                self.consumer_group_heartbeat(context, version, request, charge).await.into()
+            }
             Request::SyncGroup(request) => self.sync_group(context, version, request, charge).await.into(),
             Request::OffsetCommit(request) => {
                 self.offset_commit(context, version, request, charge).await.into()
@@ -194,7 +199,10 @@ impl Handlers {
     ) -> Answer {
         let version = header.api_version;
         match request {
-            Request::JoinGroup(_) | Request::SyncGroup(_) | Request::OffsetCommit(_) => {
+            Request::JoinGroup(_)
+            | Request::SyncGroup(_)
+            | Request::ConsumerGroupHeartbeat(_)
+            | Request::OffsetCommit(_) => {
                 unreachable!("those that wait are executed by `answer`")
             }
             Request::Produce(_) => unreachable!("Produce is taken in by `handle`"),
@@ -222,6 +230,9 @@ impl Handlers {
                 self.find_coordinator(context, version, request).await.into()
             }
             Request::Heartbeat(request) => self.heartbeat(context, request).into(),
+            Request::ConsumerGroupDescribe(request) => {
+                self.consumer_group_describe(context, request).await.into()
+            }
             Request::LeaveGroup(request) => self.leave_group(context, version, request).await.into(),
             Request::OffsetFetch(request) => self.offset_fetch(context, version, request).await.into(),
             Request::OffsetDelete(request) => self.offset_delete(context, request).await.into(),

@@ -21,6 +21,15 @@ const BATCHED: i16 = 8;
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 10;
 
+/// What is asked for of a group, and by whom.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    group: &'a str,
+    stable: bool,
+    /// Member id and epoch, where a member of a consumer group asks.
+    member: (Option<&'a str>, i32),
+}
+
 impl Handlers {
     pub(super) async fn offset_fetch(
         &self,
@@ -55,9 +64,14 @@ impl Handlers {
     ) -> OffsetFetchResponseGroup {
         let group = OffsetFetchResponseGroup::default().with_group_id(GroupId(request.group_id.clone()));
         let asked = request.topics.clone();
+        let reader = Reader {
+            group: &request.group_id,
+            stable,
+            member: (request.member_id.as_deref(), request.member_epoch),
+        };
         let fetched = match request.topics {
-            None => self.fetch_all(context, version, &request.group_id, stable).await,
-            Some(topics) => self.fetch_some(context, version, &request.group_id, topics, stable).await,
+            None => self.fetch_all(context, version, reader).await,
+            Some(topics) => self.fetch_some(context, version, reader, topics).await,
         };
         match fetched {
             Ok(topics) => group.with_topics(topics),
@@ -74,10 +88,9 @@ impl Handlers {
         &self,
         context: &RequestContext,
         version: i16,
-        group: &str,
-        stable: bool,
+        reader: Reader<'_>,
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
-        let mut topics = self.committed(context, group, OffsetsWanted::All, stable).await?;
+        let mut topics = self.committed(context, reader, OffsetsWanted::All).await?;
         topics.retain(|topic| self.allows_topic(context, Operation::Describe, &topic.name));
         if version >= TOPIC_IDS {
             for topic in &mut topics {
@@ -94,9 +107,8 @@ impl Handlers {
         &self,
         context: &RequestContext,
         version: i16,
-        group: &str,
+        reader: Reader<'_>,
         topics: Vec<OffsetFetchRequestTopics>,
-        stable: bool,
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         let (mut wanted, mut refusals) = (Vec::with_capacity(topics.len()), Vec::new());
         for mut topic in topics {
@@ -113,7 +125,7 @@ impl Handlers {
                 false => refusals.push(refused(topic, ErrorCode::TopicAuthorizationFailed)),
             }
         }
-        let mut fetched = self.committed(context, group, OffsetsWanted::Of(wanted), stable).await?;
+        let mut fetched = self.committed(context, reader, OffsetsWanted::Of(wanted)).await?;
         fetched.append(&mut refusals);
         Ok(fetched)
     }
@@ -122,15 +134,14 @@ impl Handlers {
     async fn committed(
         &self,
         context: &RequestContext,
-        group: &str,
+        Reader { group, stable, member }: Reader<'_>,
         wanted: OffsetsWanted,
-        stable: bool,
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         if !self.allows_group(context, Operation::Describe, group) {
             return Err(ErrorCode::GroupAuthorizationFailed);
         }
         let shard = self.broker.group_shard(group)?;
-        shard.run(|groups, _, _| groups.fetch_offsets(group, wanted, stable))?.durable().await
+        shard.run(|groups, _, _| groups.fetch_offsets(group, wanted, stable, member))?.durable().await?
     }
 }
 

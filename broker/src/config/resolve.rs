@@ -1,7 +1,10 @@
 //! What is in force for the broker and for each topic: the start's settings with those laid over that were stored since.
 
 use super::{Config, ConfigError, Key, Keys, value::check};
-use crate::coordinator::{groups::GroupSettings, transactions::TransactionSettings};
+use crate::coordinator::{
+    groups::{ConsumerGroupSettings, GroupSettings, MigrationPolicy, consumer::Assignor},
+    transactions::TransactionSettings,
+};
 use crate::settings::{
     BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
 };
@@ -50,6 +53,8 @@ impl Resolved {
             producer_id_expiration: millis(number("producer.id.expiration.ms")),
             max_request_partitions: self.size(config, "max.request.partition.size.limit"),
             delete_topics: self.text(config, "delete.topic.enable").eq_ignore_ascii_case("true"),
+            consumer_assignment_interval_ms: i32::try_from(number("group.consumer.assignment.interval.ms"))
+                .unwrap_or(i32::MAX),
             topic: self.topic(config, &Values::new()),
         }
     }
@@ -179,6 +184,27 @@ impl Config {
             max_session_timeout_ms: number("group.max.session.timeout.ms"),
             initial_rebalance_delay_ms: self.size("group.initial.rebalance.delay.ms") as u64,
             max_size: self.size("group.max.size"),
+            consumer: self.consumer_groups(),
+        }
+    }
+
+    fn consumer_groups(&self) -> ConsumerGroupSettings {
+        let number = |name| i32::try_from(self.number(name)).unwrap_or(i32::MAX);
+        let assignors = self.text("group.consumer.assignors").split(',').map(str::trim);
+        let policy = self.text("group.consumer.migration.policy").to_ascii_lowercase();
+        ConsumerGroupSettings {
+            session_timeout_ms: number("group.consumer.session.timeout.ms"),
+            heartbeat_interval_ms: number("group.consumer.heartbeat.interval.ms"),
+            max_size: self.size("group.consumer.max.size"),
+            assignors: assignors.filter_map(Assignor::named).collect(),
+            migration: match policy.as_str() {
+                "disabled" => MigrationPolicy::Disabled,
+                "upgrade" => MigrationPolicy::Upgrade,
+                "downgrade" => MigrationPolicy::Downgrade,
+                _ => MigrationPolicy::Bidirectional,
+            },
+            assignment_interval_ms: number("group.consumer.assignment.interval.ms"),
+            regex_refresh_interval_ms: self.number("group.consumer.regex.refresh.interval.ms"),
         }
     }
 

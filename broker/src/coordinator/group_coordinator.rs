@@ -1,17 +1,21 @@
 //! Which shard coordinates a group, and the topic that groups keep their state in.
 
 use super::{
-    groups::{GroupSettings, Groups},
+    groups::{
+        GroupSettings, Groups,
+        cluster::{ClusterView, GroupConfigs, GroupOverrides, TopicView},
+    },
     shard::{Means, Shard},
     shards::{Shards, partition_of},
 };
 use crate::{
     broker::Broker,
-    topics::{OFFSETS_TOPIC, Topic},
+    topics::{OFFSETS_TOPIC, Topic, TopicList},
 };
 use std::sync::Arc;
 use thalweg_metadata::MetadataError;
 use thalweg_protocol::ErrorCode;
+use uuid::Uuid;
 
 /// The group coordinator of a broker: a shard for each partition of `__consumer_offsets` that it owns.
 pub type GroupCoordinator = Shards<Groups>;
@@ -21,10 +25,44 @@ pub type GroupShard = Shard<Groups>;
 
 impl GroupCoordinator {
     /// A coordinator without shards.
-    pub(crate) fn of_groups(means: Means, settings: GroupSettings) -> Self {
+    pub(crate) fn of_groups(means: Means, settings: GroupSettings, cluster: Arc<View>) -> Self {
         let (settings, random) = (Arc::new(settings), means.runtime.random().clone());
-        let make = Arc::new(move || Groups::new(settings.clone(), random.clone()));
+        let make = Arc::new(move || Groups::new(settings.clone(), random.clone(), cluster.clone()));
         Self::new(means, make, |_, never| match never {})
+    }
+}
+
+/// What groups see of the cluster.
+pub(crate) struct View {
+    pub(crate) topics: TopicList,
+    pub(crate) rack: Option<String>,
+    pub(crate) configs: Arc<GroupConfigs>,
+}
+
+impl ClusterView for View {
+    fn version(&self) -> u64 {
+        self.topics.version()
+    }
+
+    fn topic(&self, name: &str) -> Option<TopicView> {
+        let topic = self.topics.by_name(name)?;
+        Some(TopicView { id: topic.id(), partitions: i32::try_from(topic.logs.len()).unwrap_or(i32::MAX) })
+    }
+
+    fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
+        self.topics.by_id(id).map(|topic| topic.name().into())
+    }
+
+    fn topic_names(&self) -> Vec<Arc<str>> {
+        self.topics.all().iter().map(|topic| topic.name().into()).collect()
+    }
+
+    fn rack(&self) -> Option<&str> {
+        self.rack.as_deref()
+    }
+
+    fn group_overrides(&self, group: &str) -> GroupOverrides {
+        self.configs.of(group)
     }
 }
 

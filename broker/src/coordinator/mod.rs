@@ -15,7 +15,8 @@ mod shards;
 pub mod transaction_coordinator;
 pub mod transactions;
 
-pub use group_coordinator::GroupCoordinator;
+pub(crate) use group_coordinator::View as GroupsView;
+pub use group_coordinator::{GroupCoordinator, GroupShard};
 pub use records::TransactionalBatch;
 pub(crate) use shard::Means;
 pub use transaction_coordinator::TransactionCoordinator;

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 use thalweg_cache::LogCache;
-use thalweg_protocol::{ErrorCode, coordinator_records::CoordinatorRecord};
+use thalweg_protocol::ErrorCode;
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Batch, Offset};
 use thalweg_wal::Wal;
@@ -326,16 +326,15 @@ impl<R: Rules> Shard<R> {
         }
     }
 
-    /// Appends records in one batch. Those that only delete may take several, since each is right by itself.
+    /// Appends records in one batch. What is too large for one takes several, in one object of the WAL unless that is full just
+    /// then: rules order records so that a reader can go on from any prefix of what an operation has left.
     fn append(&self, inner: &mut Inner<R>, records: Vec<R::Record>) -> Result<(), ErrorCode> {
         if records.is_empty() {
             return Ok(());
         }
         let batch = batch_of(&records, self.means.runtime.now_ms()).map_err(|error| unwritable(&error))?;
-        if batch.len() > self.max_batch
-            && records.len() > 1
-            && records.iter().all(CoordinatorRecord::is_tombstone)
-        {
+        if batch.len() > self.max_batch && records.len() > 1 {
+            let _one_object = self.means.wal.hold();
             let mut first = records;
             let second = first.split_off(first.len() / 2);
             return self.append(inner, first).and_then(|()| self.append(inner, second));

@@ -3,7 +3,7 @@
 use super::{
     admin_catalogue,
     bed::{text, topic},
-    transaction_requests as transactions,
+    consumer_groups as consumers, transaction_requests as transactions,
 };
 use bytes::Bytes;
 use thalweg_protocol::{ApiKey, Request, messages::*};
@@ -57,6 +57,8 @@ pub fn requests(api: ApiKey, version: i16, world: &World) -> Vec<(String, Reques
         ApiKey::DescribeGroups => named(describe_groups(version)),
         ApiKey::ListGroups => named(list_groups(version)),
         ApiKey::DeleteGroups => named(delete_groups()),
+        ApiKey::ConsumerGroupHeartbeat => named(consumers::heartbeats(version)),
+        ApiKey::ConsumerGroupDescribe => named(consumers::describe()),
         ApiKey::AddPartitionsToTxn => named(transactions::add_partitions(version, world)),
         ApiKey::AddOffsetsToTxn => named(transactions::add_offsets()),
         ApiKey::EndTxn => named(transactions::end()),

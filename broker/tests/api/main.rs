@@ -5,6 +5,7 @@ mod admin_apis;
 mod admin_catalogue;
 mod bed;
 mod catalogue;
+mod consumer_groups;
 mod groups;
 mod oddities;
 mod produce;

@@ -17,12 +17,29 @@ const MESSAGES: [&str; 8] = [
     "AddRaftVoterResponse",
 ];
 
+/// What consumers of classic groups tell one another in the groups' opaque bytes.
+const OF_CONSUMERS: [&str; 2] = ["ConsumerProtocolSubscription", "ConsumerProtocolAssignment"];
+
 /// Records of coordinators: the key and the value of each.
-const RECORDS: [&str; 6] = [
+const RECORDS: [&str; 20] = [
     "OffsetCommitKey",
     "OffsetCommitValue",
     "GroupMetadataKey",
     "GroupMetadataValue",
+    "ConsumerGroupMetadataKey",
+    "ConsumerGroupMetadataValue",
+    "ConsumerGroupPartitionMetadataKey",
+    "ConsumerGroupPartitionMetadataValue",
+    "ConsumerGroupMemberMetadataKey",
+    "ConsumerGroupMemberMetadataValue",
+    "ConsumerGroupTargetAssignmentMetadataKey",
+    "ConsumerGroupTargetAssignmentMetadataValue",
+    "ConsumerGroupTargetAssignmentMemberKey",
+    "ConsumerGroupTargetAssignmentMemberValue",
+    "ConsumerGroupCurrentMemberAssignmentKey",
+    "ConsumerGroupCurrentMemberAssignmentValue",
+    "ConsumerGroupRegularExpressionKey",
+    "ConsumerGroupRegularExpressionValue",
     "TransactionLogKey",
     "TransactionLogValue",
 ];
@@ -31,7 +48,7 @@ const RECORDS: [&str; 6] = [
 pub(super) fn code(schemas: &Schemas) -> Result<String> {
     let mut out = head();
     out += "//! Messages that `kafka-protocol` lacks: a module for each, with its parts.\n\n";
-    for name in MESSAGES.iter().chain(&RECORDS) {
+    for name in MESSAGES.iter().chain(&OF_CONSUMERS).chain(&RECORDS) {
         let schema = schemas.get(*name).with_context(|| format!("no schema {name}"))?;
         out += &message(name, schema).with_context(|| (*name).to_owned())?;
     }
@@ -175,7 +192,11 @@ enum Kind {
         element: Box<Kind>,
         nullable: bool,
     },
-    Struct(String),
+    /// May be null in tagged fields alone.
+    Struct {
+        name: String,
+        nullable: bool,
+    },
 }
 
 impl Kind {
@@ -193,7 +214,7 @@ impl Kind {
             "uuid" => Self::Plain("Uuid", "uuid"),
             "string" => Self::Str { nullable },
             "bytes" | "records" => Self::Blob { nullable },
-            name => Self::Struct(name.to_owned()),
+            name => Self::Struct { name: name.to_owned(), nullable },
         }
     }
 
@@ -203,7 +224,7 @@ impl Kind {
             Self::Str { nullable } => optional("StrBytes".into(), *nullable),
             Self::Blob { nullable } => optional("Bytes".into(), *nullable),
             Self::Array { element, nullable } => optional(format!("Vec<{}>", element.rust_type()), *nullable),
-            Self::Struct(name) => name.clone(),
+            Self::Struct { name, nullable } => optional(name.clone(), *nullable),
         }
     }
 
@@ -222,7 +243,9 @@ impl Kind {
             // A nullable field is empty, not null, unless the schema says so.
             Self::Str { nullable: true } if given != "null" => "Some(StrBytes::default())".into(),
             Self::Array { nullable: true, .. } if given != "null" => "Some(Vec::new())".into(),
-            Self::Str { nullable: true }
+            Self::Struct { nullable: true, .. } if given != "null" => "Some(Default::default())".into(),
+            Self::Struct { nullable: true, .. }
+            | Self::Str { nullable: true }
             | Self::Blob { nullable: true }
             | Self::Array { nullable: true, .. } => "None".into(),
             _ => "Default::default()".into(),
@@ -238,12 +261,13 @@ impl Kind {
                 let each = match &**element {
                     Self::Plain(_, name) => format!("Reader::{name}"),
                     Self::Str { .. } => "Reader::string".into(),
-                    Self::Struct(_) => "Codec::read".into(),
+                    Self::Struct { .. } => "Codec::read".into(),
                     element => format!("|reader| Ok({})", element.read()),
                 };
                 format!("reader.{}array({each})?", prefix(*nullable))
             }
-            Self::Struct(_) => "Codec::read(reader)?".into(),
+            Self::Struct { nullable: false, .. } => "Codec::read(reader)?".into(),
+            Self::Struct { nullable: true, .. } => "reader.nullable_structure()?".into(),
         }
     }
 
@@ -266,7 +290,8 @@ impl Kind {
                 let items = if *nullable { format!("{value}.as_deref()") } else { format!("&{value}") };
                 format!("writer.{}array({items}, |writer, item| {each})", prefix(*nullable))
             }
-            Self::Struct(_) => format!("{value}.write(writer)"),
+            Self::Struct { nullable: false, .. } => format!("{value}.write(writer)"),
+            Self::Struct { nullable: true, .. } => format!("writer.nullable_structure({value}.as_ref())"),
         }
     }
 }

@@ -18,16 +18,17 @@ const NOT_FOUND: i16 = 6;
 impl Groups {
     /// One group, as DescribeGroups of `version` tells.
     pub fn describe(&self, id: &str, version: i16) -> DescribedGroup {
-        match self.classic(id) {
-            Some(group) => described(group, id),
-            None => {
+        match (self.classic(id), self.groups.contains_key(id)) {
+            (Some(group), _) => described(group, id),
+            (None, known) => {
+                let why = if known { "is not a classic group" } else { "not found" };
                 let dead =
                     DescribedGroup::default().with_group_id(text(id).into()).with_group_state(text("Dead"));
                 match version >= NOT_FOUND {
                     false => dead,
                     true => dead
                         .with_error_code(ErrorCode::GroupIdNotFound.code())
-                        .with_error_message(Some(text(&format!("Group {id} not found.")))),
+                        .with_error_message(Some(text(&format!("Group {id} {why}.")))),
                 }
             }
         }
@@ -38,24 +39,20 @@ impl Groups {
         let passes = |filter: &[String], value: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(value))
         };
-        let groups = self.groups.iter().map(|(id, group)| {
-            let Group::Classic(classic) = group;
-            (id, group.type_name(), classic)
+        let groups = self.groups.iter().filter(|(_, group)| {
+            let is_kind = |wanted: &String| wanted.eq_ignore_ascii_case(group.type_name());
+            passes(states, group.state_name()) && (types.is_empty() || types.iter().any(is_kind))
         });
-        let groups = groups.filter(|(_, kind, group)| {
-            passes(states, group.state().name())
-                && (types.is_empty() || types.iter().any(|wanted| wanted.eq_ignore_ascii_case(kind)))
-        });
-        groups.map(|(id, kind, group)| listed(id, kind, group)).collect()
+        groups.map(|(id, group)| listed(id, group)).collect()
     }
 }
 
-fn listed(id: &str, kind: &str, group: &ClassicGroup) -> ListedGroup {
+fn listed(id: &str, group: &Group) -> ListedGroup {
     ListedGroup::default()
         .with_group_id(text(id).into())
-        .with_protocol_type(text(group.protocol_type().map_or("", |name| name)))
-        .with_group_state(text(group.state().name()))
-        .with_group_type(text(kind))
+        .with_protocol_type(text(group.protocol_type()))
+        .with_group_state(text(group.state_name()))
+        .with_group_type(text(group.type_name()))
 }
 
 /// Which protocol the members work by is told of a stable group alone, as its metadata with them.

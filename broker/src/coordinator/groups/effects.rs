@@ -7,7 +7,7 @@ use thalweg_protocol::{
     messages::{JoinGroupResponse, SyncGroupResponse},
 };
 
-use super::classic::Member;
+use super::{GroupBefore, classic::Member};
 use crate::coordinator::rules;
 
 pub use rules::{Now, Ticket};
@@ -59,4 +59,41 @@ pub enum After {
         /// Whether the client knows that a leader can be told not to assign (JoinGroup 9).
         can_skip_assignment: bool,
     },
+    /// A group has changed its type.
+    Converted {
+        /// The group.
+        group: Arc<str>,
+        /// As it was, to be put back if the records can't be stored.
+        previous: GroupBefore,
+    },
+    /// A member of the classic protocol has joined a consumer group.
+    MemberJoined(Box<MemberJoined>),
+    /// A member of the classic protocol in a consumer group asks for its assignment.
+    MemberSynced {
+        /// The group.
+        group: Arc<str>,
+        /// The member.
+        member: Arc<str>,
+        /// Its request.
+        ticket: Ticket,
+        /// What it is told.
+        response: SyncGroupResponse,
+    },
+}
+
+/// A member of the classic protocol that has joined a consumer group.
+#[derive(Debug)]
+pub struct MemberJoined {
+    /// The group.
+    pub group: Arc<str>,
+    /// The member.
+    pub member: Arc<str>,
+    /// Its request.
+    pub ticket: Ticket,
+    /// What it is told.
+    pub response: JoinGroupResponse,
+    /// How long its SyncGroup is waited for.
+    pub sync_timeout_ms: i32,
+    /// The group before it changed its type by this, to be put back if the records can't be stored.
+    pub before: Option<GroupBefore>,
 }

@@ -1,8 +1,9 @@
 //! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
 use super::{
-    Groups, check_group_id,
+    Group, Groups, check_group_id,
     classic::State,
+    consumer::{Committer, MayCommit},
     effects::{Effects, Now},
     sorted::SortedMap,
 };
@@ -11,7 +12,7 @@ use std::{
     sync::Arc,
 };
 use thalweg_protocol::{
-    ErrorCode,
+    CONSUMER_PROTOCOL, ErrorCode,
     coordinator_records::{GroupRecord, OffsetCommitKey, OffsetCommitValue},
     messages::{
         OffsetCommitRequest, StrBytes, TopicName,
@@ -150,7 +151,8 @@ impl Groups {
         now: Now,
         effects: &mut Effects,
     ) -> Result<Vec<Vec<(i32, ErrorCode)>>, ErrorCode> {
-        self.check_commit(commit)?;
+        let may_commit = self.check_commit(commit)?;
+        self.check_partitions(commit, may_commit)?;
         if !commit.has_room && commit.topics.iter().any(|topic| self.adds_to(&commit.request.group_id, topic))
         {
             return Err(ErrorCode::CoordinatorNotAvailable);
@@ -196,8 +198,21 @@ impl Groups {
         check_group_id(&request.group_id)?;
         let generation = request.generation_id_or_member_epoch;
         let instance = request.group_instance_id.as_deref();
-        match self.classic(&request.group_id) {
-            Some(group) => group.check_transactional_commit(&request.member_id, instance, generation)?,
+        match self.groups.get(&*request.group_id) {
+            Some(Group::Classic(group)) => {
+                group.check_transactional_commit(&request.member_id, instance, generation)?;
+            }
+            Some(Group::Consumer(group)) => {
+                let from = Committer { member: &request.member_id, instance, epoch: generation };
+                group
+                    .check_commit(from, None)
+                    .and_then(|may_commit| self.check_partitions(commit, may_commit))
+                    .map_err(|code| match code {
+                        // Producers don't know the other one.
+                        ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
+                        code => code,
+                    })?;
+            }
             None if generation < 0 => {}
             None => return Err(ErrorCode::IllegalGeneration),
         }
@@ -207,18 +222,33 @@ impl Groups {
         Ok(self.commit_records(commit, now, -1, effects))
     }
 
-    fn check_commit(&self, commit: OffsetCommit<'_>) -> Result<(), ErrorCode> {
+    fn check_commit(&self, commit: OffsetCommit<'_>) -> Result<MayCommit<'_>, ErrorCode> {
         let request = commit.request;
-        let generation = request.generation_id_or_member_epoch;
-        match self.classic(&request.group_id) {
-            Some(group) => {
-                group.check_commit(&request.member_id, request.group_instance_id.as_deref(), generation)
+        let (generation, instance) =
+            (request.generation_id_or_member_epoch, request.group_instance_id.as_deref());
+        match self.groups.get(&*request.group_id) {
+            Some(Group::Classic(group)) => {
+                group.check_commit(&request.member_id, instance, generation).map(|()| MayCommit::All)
+            }
+            Some(Group::Consumer(group)) => {
+                let from = Committer { member: &request.member_id, instance, epoch: generation };
+                group.check_commit(from, Some(commit.version))
             }
             // A consumer that assigns partitions to itself: its group comes to be by the record.
-            None if generation < 0 => Ok(()),
+            None if generation < 0 => Ok(MayCommit::All),
             None if commit.version >= GROUP_ID_NOT_FOUND => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
         }
+    }
+
+    /// One partition that may not be committed spoils the whole request, as in Kafka.
+    fn check_partitions(&self, commit: OffsetCommit<'_>, may_commit: MayCommit<'_>) -> Result<(), ErrorCode> {
+        for topic in commit.topics {
+            for partition in topic.partitions.iter().filter(|partition| !self.is_too_long(partition)) {
+                may_commit.check(topic.topic_id, partition.partition_index)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a commit needs memory: for a partition that the group has no offset of, or for longer metadata.
@@ -248,13 +278,19 @@ impl Groups {
 
     /// OffsetFetch of one group, in the form of version 8. A group that isn't there has no offsets.
     ///
+    /// `member` and its epoch are given by who asks as a member of a consumer group.
+    ///
     /// Where only stable ones are wanted, one that an open transaction may change has the error UNSTABLE_OFFSET_COMMIT (KIP-447).
     pub fn fetch_offsets(
         &self,
         group: &str,
         wanted: OffsetsWanted,
         stable: bool,
-    ) -> Vec<OffsetFetchResponseTopics> {
+        (member, epoch): (Option<&str>, i32),
+    ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
+        if let Some(known) = self.consumer(group) {
+            known.check_fetch(member, epoch)?;
+        }
         let mut topics = self.committed_offsets(group, wanted);
         if stable && self.pending.any(group) {
             for topic in &mut topics {
@@ -265,7 +301,7 @@ impl Groups {
                 }
             }
         }
-        topics
+        Ok(topics)
     }
 
     fn committed_offsets(&self, group: &str, wanted: OffsetsWanted) -> Vec<OffsetFetchResponseTopics> {
@@ -290,8 +326,9 @@ impl Groups {
     /// Whether offsets of a group can be deleted while it is in use (OffsetDelete, KIP-496).
     pub fn check_offset_delete(&self, group: &str) -> Result<(), ErrorCode> {
         check_group_id(group)?;
-        let group = self.classic(group).ok_or(ErrorCode::GroupIdNotFound)?;
-        if group.is_empty() || group.is_of_consumers() { Ok(()) } else { Err(ErrorCode::NonEmptyGroup) }
+        let group = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        let is_of_consumers = group.protocol_type() == CONSUMER_PROTOCOL;
+        if group.is_empty() || is_of_consumers { Ok(()) } else { Err(ErrorCode::NonEmptyGroup) }
     }
 
     /// Deletes the offset of one partition, unless somebody subscribes to the topic.
@@ -302,7 +339,7 @@ impl Groups {
         partition: i32,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
-        let known = self.classic(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        let known = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
         if known.is_subscribed_to(topic) {
             return Err(ErrorCode::GroupSubscribedToTopic);
         }

@@ -8,7 +8,7 @@
 use super::{
     GroupSettings, OffsetsWanted,
     classic::State,
-    tests::{Story, known, member},
+    tests::{NOBODY, Story, known, member},
 };
 use std::collections::BTreeMap;
 use thalweg_runtime::Random;
@@ -86,7 +86,7 @@ fn check(story: &Story) {
 }
 
 fn offsets(story: &Story) -> BTreeMap<String, i64> {
-    let all = story.groups.fetch_offsets("g", OffsetsWanted::All, false);
+    let all = story.groups.fetch_offsets("g", OffsetsWanted::All, false, NOBODY).expect("anybody may ask");
     all.iter().map(|topic| (topic.name.to_string(), topic.partitions[0].committed_offset)).collect()
 }
 

@@ -32,7 +32,12 @@ impl Groups {
                 self.insert(id, Group::Classic(Box::new(group)));
             }
             GroupRecord::GroupMetadata(_, Some(_)) => {}
-            GroupRecord::GroupMetadata(key, None) => self.remove_group(&key.group),
+            GroupRecord::GroupMetadata(key, None) => {
+                if self.classic(&key.group).is_some() {
+                    self.remove_group(&key.group);
+                }
+            }
+            of_consumers => self.replay_consumer(of_consumers),
         }
     }
 

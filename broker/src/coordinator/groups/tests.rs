@@ -2,10 +2,19 @@
 
 use super::{
     After, Caller, Effects, GroupSettings, Groups, Now, OffsetCommit, OffsetsWanted, Parked, Position,
-    Ticket, classic::State,
+    Ticket,
+    classic::State,
+    cluster::{ClusterView, GroupConfigs, GroupOverrides, TopicView},
 };
 use bytes::Bytes;
-use std::{collections::BTreeMap, sync::Arc};
+use parking_lot::Mutex;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use thalweg_protocol::{
     ErrorCode,
     coordinator_records::{CoordinatorRecord as _, GroupRecord},
@@ -21,19 +30,74 @@ use thalweg_protocol::{
 use thalweg_runtime::Random;
 use uuid::Uuid;
 
-const GROUP: &str = "g";
+pub(super) const GROUP: &str = "g";
+/// Who asks for offsets without being a member.
+pub(super) const NOBODY: (Option<&str>, i32) = (None, -1);
 const START_MS: i64 = 1_700_000_000_000;
+
+/// A cluster of which a test makes what it wants.
+#[derive(Default)]
+pub(super) struct Cluster {
+    topics: Mutex<BTreeMap<String, TopicView>>,
+    version: AtomicU64,
+    pub(super) configs: GroupConfigs,
+}
+
+impl Cluster {
+    /// Creates a topic, or lets it grow. Its id tells its name and how often it was created.
+    pub(super) fn put(&self, name: &str, partitions: i32) -> Uuid {
+        let version = self.version.fetch_add(1, Ordering::Relaxed);
+        let mut topics = self.topics.lock();
+        let new = Uuid::from_u64_pair(name.bytes().fold(1, |id, byte| id << 8 | u64::from(byte)), version);
+        let topic = topics.entry(name.to_owned()).or_insert(TopicView { id: new, partitions });
+        topic.partitions = partitions;
+        topic.id
+    }
+
+    pub(super) fn delete(&self, name: &str) {
+        self.version.fetch_add(1, Ordering::Relaxed);
+        self.topics.lock().remove(name);
+    }
+}
+
+impl ClusterView for Cluster {
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    fn topic(&self, name: &str) -> Option<TopicView> {
+        self.topics.lock().get(name).copied()
+    }
+
+    fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
+        let topics = self.topics.lock();
+        topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.as_str().into())
+    }
+
+    fn topic_names(&self) -> Vec<Arc<str>> {
+        self.topics.lock().keys().map(|name| name.as_str().into()).collect()
+    }
+
+    fn rack(&self) -> Option<&str> {
+        None
+    }
+
+    fn group_overrides(&self, group: &str) -> GroupOverrides {
+        self.configs.of(group)
+    }
+}
 
 /// The groups of a partition, with a log that is durable at once unless told otherwise.
 pub(super) struct Story {
     pub(super) groups: Groups,
+    pub(super) cluster: Arc<Cluster>,
     now_ms: u64,
     tickets: u64,
     answers: BTreeMap<Ticket, Parked>,
-    log: Vec<GroupRecord>,
+    pub(super) log: Vec<GroupRecord>,
     /// What waits for the log, if it is held.
-    held: Option<Vec<After>>,
-    has_room: bool,
+    pub(super) held: Option<Vec<After>>,
+    pub(super) has_room: bool,
 }
 
 impl Story {
@@ -42,11 +106,16 @@ impl Story {
     }
 
     pub(super) fn with(settings: GroupSettings) -> Self {
-        let mut groups = Groups::new(Arc::new(settings), Random::from_seed(1));
+        Self::on(Arc::default(), settings)
+    }
+
+    fn on(cluster: Arc<Cluster>, settings: GroupSettings) -> Self {
+        let mut groups = Groups::new(Arc::new(settings), Random::from_seed(1), cluster.clone());
         let mut effects = Effects::default();
         groups.loaded(Now { wall_ms: START_MS, monotonic_ms: 0 }, &mut effects);
         Self {
             groups,
+            cluster,
             now_ms: 0,
             tickets: 0,
             answers: BTreeMap::new(),
@@ -58,7 +127,7 @@ impl Story {
 
     /// The same groups, loaded from the log by another broker.
     pub(super) fn reloaded(self, settings: GroupSettings) -> Self {
-        let mut next = Self::with(settings);
+        let mut next = Self::on(self.cluster.clone(), settings);
         for (offset, record) in (0..).zip(&self.log) {
             let (key, value) = record.encode().expect("short strings");
             let record = GroupRecord::decode(key, value).expect("our own").expect("a known type");
@@ -195,6 +264,21 @@ impl Story {
         ticket
     }
 
+    /// A leader's SyncGroup that gives itself an assignment.
+    pub(super) fn park_assignment(&mut self, id: &str, generation: i32, assignment: Bytes) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let given =
+            SyncGroupRequestAssignment::default().with_member_id(text(id)).with_assignment(assignment);
+        let request = SyncGroupRequest::default()
+            .with_group_id(group())
+            .with_member_id(text(id))
+            .with_generation_id(generation)
+            .with_assignments(vec![given]);
+        self.run(|groups, now, effects| groups.sync(&request, ticket, now, effects));
+        ticket
+    }
+
     pub(super) fn synced(&mut self, ticket: Ticket) -> Option<SyncGroupResponse> {
         match self.answers.remove(&ticket)? {
             Parked::Sync(response) => Some(response),
@@ -243,7 +327,8 @@ impl Story {
 
     pub(super) fn committed(&self) -> i64 {
         let wanted = OffsetsWanted::Of(vec![(text("t"), Uuid::nil(), vec![0])]);
-        self.groups.fetch_offsets(GROUP, wanted, false)[0].partitions[0].committed_offset
+        self.groups.fetch_offsets(GROUP, wanted, false, NOBODY).expect("anybody may ask")[0].partitions[0]
+            .committed_offset
     }
 
     pub(super) fn state(&self) -> Option<State> {
@@ -251,11 +336,11 @@ impl Story {
     }
 }
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn group() -> GroupId {
+pub(super) fn group() -> GroupId {
     GroupId(text(GROUP))
 }
 
@@ -294,7 +379,7 @@ pub(super) fn known(id: &str, protocols: &[&str]) -> JoinGroupRequest {
     member(protocols).with_member_id(text(id))
 }
 
-fn instance(name: &str) -> JoinGroupRequest {
+pub(super) fn instance(name: &str) -> JoinGroupRequest {
     member(&["range"]).with_group_instance_id(Some(text(name)))
 }
 
@@ -664,13 +749,18 @@ fn offsets_are_stored_without_members_and_told_with_their_epoch() {
     let mut story = Story::new();
     assert_eq!(story.commit("", -1, 42), Ok(()));
     assert_eq!((story.state(), story.committed()), (Some(State::Empty), 42));
-    let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false);
+    let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false, NOBODY).expect("anybody may ask");
     let partition = &all[0].partitions[0];
     assert_eq!((&*all[0].name.0, partition.committed_offset, partition.committed_leader_epoch), ("t", 42, 5));
     let other = OffsetsWanted::Of(vec![(text("t"), Uuid::from_u128(8), vec![0])]);
-    let fetched = story.groups.fetch_offsets(GROUP, other, false);
+    let fetched = story.groups.fetch_offsets(GROUP, other, false, NOBODY).expect("anybody may ask");
     assert_eq!(fetched[0].partitions[0].committed_offset, -1, "a topic of the same name, not the same");
-    assert!(story.groups.fetch_offsets("other", OffsetsWanted::All, false).is_empty());
+    assert!(
+        story
+            .groups
+            .fetch_offsets("other", OffsetsWanted::All, false, NOBODY)
+            .is_ok_and(|all| all.is_empty())
+    );
 }
 
 #[test]
@@ -742,7 +832,8 @@ fn offsets_of_a_group_with_members_are_kept_for_topics_that_they_subscribe_to() 
         story.beat(&ids[0], generation).expect("a member");
     }
     let names = |story: &Story| {
-        let all = story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false);
+        let all =
+            story.groups.fetch_offsets(GROUP, OffsetsWanted::All, false, NOBODY).expect("anybody may ask");
         all.iter().map(|topic| topic.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(names(&story), ["t"]);

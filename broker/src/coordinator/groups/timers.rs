@@ -14,6 +14,12 @@ pub(super) enum Timer {
     Sync(Arc<str>),
     /// The session of a member, or the patience with one that was given its id.
     Session(Arc<str>, Arc<str>),
+    /// The time in which a member of a consumer group is to give partitions up.
+    Revocation(Arc<str>, Arc<str>),
+    /// The time in which a member of the classic protocol is to join a consumer group again.
+    Rejoin(Arc<str>, Arc<str>),
+    /// The time in which a member of the classic protocol is to ask a consumer group for its assignment.
+    MemberSync(Arc<str>, Arc<str>),
     /// The next look for expired offsets.
     Retention,
 }
@@ -37,6 +43,13 @@ pub(super) enum Alarm {
     },
     /// A session is over.
     SessionOver,
+    /// Partitions were not given up in time.
+    RevocationOverdue {
+        /// The epoch of the member that the timer was set in.
+        epoch: i32,
+    },
+    /// A member has not done in time what it was to do.
+    MemberOverdue,
     /// It's time to look for expired offsets.
     Retention,
 }
@@ -59,6 +72,10 @@ impl Timers {
         if let Some((timer, (deadline_ms, _))) = self.set.remove_entry(timer) {
             self.order.remove(&(deadline_ms, timer));
         }
+    }
+
+    pub(super) fn is_set(&self, timer: &Timer) -> bool {
+        self.set.contains_key(timer)
     }
 
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {

@@ -162,10 +162,6 @@ impl CoordinatorRecord for Change {
         let to = value.map(of_value).transpose()?;
         Ok(Some(Self { id: key.transactional_id.as_str().into(), to }))
     }
-
-    fn is_tombstone(&self) -> bool {
-        self.to.is_none()
-    }
 }
 
 pub(super) fn text(text: &str) -> StrBytes {

@@ -403,6 +403,13 @@ impl ClassicGroup {
         self.pending_syncs.clear();
     }
 
+    /// The members that there are have what they have, without a rebalance.
+    pub(super) fn begin_as_stable(&mut self, wall_ms: i64) {
+        self.protocol = self.select_protocol();
+        self.subscribed = self.find_subscribed();
+        self.move_to(State::Stable, wall_ms);
+    }
+
     /// The protocol that all members know and most of them like best. None without members.
     pub(super) fn select_protocol(&self) -> Option<Arc<str>> {
         let known_to_all = |name: &Arc<str>| self.supported.get(name) == Some(&self.members.len());
@@ -468,10 +475,6 @@ impl ClassicGroup {
 
 #[cfg(test)]
 impl ClassicGroup {
-    pub(in crate::coordinator::groups) fn generation(&self) -> i32 {
-        self.generation
-    }
-
     /// Panics where a count is not that of what is there.
     pub(in crate::coordinator::groups) fn check(&self) {
         let members = || self.members.values();

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use thalweg_protocol::{
     ErrorCode,
+    coordinator_records::GroupRecord,
     messages::{JoinGroupRequest, JoinGroupResponse},
 };
 
@@ -31,7 +32,7 @@ pub struct Caller<'a> {
 
 impl Caller<'_> {
     /// From version 4 a new member is given its id first and comes again with it (KIP-394).
-    fn must_come_back(self) -> bool {
+    pub(in crate::coordinator::groups) fn must_come_back(self) -> bool {
         self.version >= 4
     }
 
@@ -58,6 +59,10 @@ pub fn check_lengths(caller: Caller<'_>, request: &JoinGroupRequest) -> Result<(
     if all { Ok(()) } else { Err(ErrorCode::UnknownServerError) }
 }
 
+fn is_of_classic(record: &GroupRecord) -> bool {
+    matches!(record, GroupRecord::GroupMetadata(..))
+}
+
 impl Groups {
     /// JoinGroup. The answer goes to `ticket`, at once or when the others have joined.
     pub fn join(
@@ -72,6 +77,12 @@ impl Groups {
         if let Err(code) = self.check_join(caller, request) {
             return effects.join(ticket, refused_join(member, code));
         }
+        match self.consumer(&request.group_id).map(|group| group.is_empty()) {
+            Some(false) => return self.join_consumer(caller, request, ticket, now, effects),
+            Some(true) if member.is_empty() => self.give_up_empty(&request.group_id, effects),
+            Some(true) => return effects.join(ticket, refused_join(member, ErrorCode::UnknownMemberId)),
+            None => {}
+        }
         let known = self.groups.contains_key(request.group_id.as_str());
         if !known && !member.is_empty() {
             return effects.join(ticket, refused_join(member, ErrorCode::UnknownMemberId));
@@ -83,7 +94,7 @@ impl Groups {
         let new_id = self.new_member_id(caller, request);
         let Some(flow) = self.flow(&request.group_id, now, effects) else { return };
         Joining { caller, request, ticket, new_id, flow }.join();
-        if !known && effects.records.is_empty() {
+        if !known && !effects.records.iter().any(is_of_classic) {
             let group = self.classic(&request.group_id).expect("it was made above");
             effects.records.push(group.to_first_record());
         }

@@ -83,6 +83,14 @@ impl Protocols {
         Self(vec![(name, metadata)])
     }
 
+    pub(super) fn of(protocols: Vec<(Arc<str>, Bytes)>) -> Self {
+        Self(protocols)
+    }
+
+    pub(super) fn all(&self) -> &[(Arc<str>, Bytes)] {
+        &self.0
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.0.iter().map(|(name, _)| name)
     }
@@ -115,7 +123,7 @@ fn weight(name: &str, metadata: &[u8]) -> usize {
 }
 
 /// A JoinGroup answer that carries an error. `member` is what Kafka says in its place.
-pub(super) fn refused_join(member: &str, code: ErrorCode) -> JoinGroupResponse {
+pub(in crate::coordinator::groups) fn refused_join(member: &str, code: ErrorCode) -> JoinGroupResponse {
     JoinGroupResponse::default()
         .with_member_id(text(member))
         .with_error_code(code.code())
@@ -123,7 +131,7 @@ pub(super) fn refused_join(member: &str, code: ErrorCode) -> JoinGroupResponse {
 }
 
 /// A SyncGroup answer that carries an error.
-pub(super) fn refused_sync(code: ErrorCode) -> SyncGroupResponse {
+pub(in crate::coordinator::groups) fn refused_sync(code: ErrorCode) -> SyncGroupResponse {
     SyncGroupResponse::default().with_error_code(code.code())
 }
 

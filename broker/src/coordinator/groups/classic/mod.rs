@@ -8,8 +8,9 @@
 //!      no member is left      a member joins anew, leaves, or its session ends
 //! ```
 //! `join`, `sync`, `session` (Heartbeat, LeaveGroup, expiry) are the requests; `rebalance` has the way from one state to the
-//! next; `group` and `member` are what they work on.
+//! next; `group` and `member` are what they work on. `convert` is for groups that change their type.
 
+mod convert;
 mod group;
 mod join;
 mod member;
@@ -21,7 +22,7 @@ pub use join::{Caller, check_lengths};
 pub use member::Member;
 
 pub(super) use group::{ClassicGroup, State};
-pub(super) use member::text;
+pub(super) use member::{refused_join, refused_sync, text};
 
 use super::{
     GroupSettings,

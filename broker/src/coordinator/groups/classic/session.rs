@@ -20,6 +20,9 @@ impl Groups {
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         check_group_id(&request.group_id)?;
+        if self.consumer(&request.group_id).is_some() {
+            return self.beat_consumer(request, now);
+        }
         let mut flow = self.flow(&request.group_id, now, effects).ok_or(ErrorCode::UnknownMemberId)?;
         let group = &flow.group;
         group.check_member(&request.member_id, request.group_instance_id.as_deref())?;
@@ -44,6 +47,9 @@ impl Groups {
         effects: &mut Effects,
     ) -> Result<Vec<MemberResponse>, ErrorCode> {
         check_group_id(group)?;
+        if self.consumer(group).is_some() {
+            return Ok(self.leave_consumer(group, leaving, now, effects));
+        }
         let mut flow = self.flow(group, now, effects);
         let mut left = false;
         let mut responses = Vec::with_capacity(leaving.len());

@@ -21,6 +21,9 @@ impl Groups {
         if let Err(code) = check_group_id(&request.group_id) {
             return effects.sync(ticket, refused_sync(code));
         }
+        if self.consumer(&request.group_id).is_some() {
+            return self.sync_consumer(request, ticket, now, effects);
+        }
         if self.classic(&request.group_id).is_none_or(|group| group.is_empty()) {
             return effects.sync(ticket, refused_sync(ErrorCode::UnknownMemberId));
         }
@@ -41,6 +44,11 @@ impl Groups {
                 if let Some(mut flow) = self.flow(&group, now, effects) {
                     flow.static_member_stored(&member, *previous, leader, can_skip_assignment, stored);
                 }
+            }
+            After::Converted { group, previous } => self.converted(group, previous, stored, now, effects),
+            After::MemberJoined(joined) => self.member_joined(*joined, stored, now, effects),
+            After::MemberSynced { group, member, ticket, response } => {
+                self.member_synced(group, member, (ticket, response), stored, now, effects);
             }
         }
     }
