@@ -53,6 +53,12 @@ impl Stored {
             .any(|feature| feature.name == "eligible.leader.replicas.version" && feature.finalized > 0)
     }
 
+    /// Whether the cluster has consumer groups by the new protocol (KIP-848), as it has unless `group.version` was lowered.
+    pub fn has_consumer_groups(&self) -> bool {
+        let stored = self.features.get(&());
+        stored.is_none_or(|stored| stored.levels.get("group.version").is_none_or(|level| *level > 0))
+    }
+
     /// The features at the levels that are in force, and the epoch of those.
     pub fn feature_levels(&self) -> (Vec<Feature>, i64) {
         let stored = self.features.get(&()).unwrap_or_default();

@@ -37,6 +37,9 @@ impl Handlers {
     }
 
     async fn consumer_group(&self, context: &RequestContext, id: &str) -> Result<DescribedGroup, Refusal> {
+        if !self.broker.stored.has_consumer_groups() {
+            return Err(ErrorCode::UnsupportedVersion.into());
+        }
         if !self.allows_group(context, Operation::Describe, id) {
             return Err(ErrorCode::GroupAuthorizationFailed.into());
         }

@@ -34,6 +34,9 @@ impl Handlers {
         request: ConsumerGroupHeartbeatRequest,
         charge: Charge,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
+        if !self.broker.stored.has_consumer_groups() {
+            return Err(ErrorCode::UnsupportedVersion.into());
+        }
         if !self.allows_group(context, Operation::Read, &request.group_id) {
             return Err(ErrorCode::GroupAuthorizationFailed.into());
         }
