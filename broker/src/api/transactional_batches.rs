@@ -6,7 +6,10 @@ use super::{
     batch_check::Refusal,
     produce::{Checks, Ready},
 };
-use crate::coordinator::transactions::{Producer, TopicPartition};
+use crate::{
+    coordinator::transactions::{Producer, TopicPartition},
+    partition::Verification,
+};
 use std::collections::BTreeSet;
 use thalweg_protocol::ErrorCode;
 use thalweg_segment::Attributes;
@@ -49,7 +52,12 @@ impl Handlers {
             return;
         }
         let producer = Producer { id: producer_id, epoch };
-        let joined = self.broker.join_transaction(id, producer, &partitions, version >= ADDS).await;
+        let renew = || {
+            let verifications =
+                transactional_mut(topics).filter_map(|(_, ready)| ready.verification.as_mut());
+            verifications.for_each(Verification::renew);
+        };
+        let joined = self.broker.join_transaction(id, producer, &partitions, version >= ADDS, renew).await;
         match joined {
             Err(code) => {
                 refuse(topics, &refusal_of(version, code), |ready| ready.verification.is_some());

@@ -4,6 +4,7 @@ use super::Handlers;
 use crate::{
     context::{Operation, RequestContext},
     coordinator::{TransactionalBatch, groups::OffsetCommit, transactions::Producer},
+    partition::Verification,
     topics::OFFSETS_TOPIC,
 };
 use offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -108,12 +109,13 @@ impl Handlers {
         let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
         let (topic, partition) = self.broker.group_partition(&request.group_id)?;
         let log = topic.logs.get(partition).ok_or(ErrorCode::NotCoordinator)?;
-        let verification = log.verify(ProducerId(producer.id), producer.epoch, false);
+        let mut verification = log.verify(ProducerId(producer.id), producer.epoch, false);
         if verification.is_some() {
             let partition = i32::try_from(partition).map_err(|_| ErrorCode::UnknownServerError)?;
             let offsets = [(OFFSETS_TOPIC.into(), partition)];
             let id = &request.transactional_id;
-            let joined = self.broker.join_transaction(id, producer, &offsets, version >= ADDS).await?;
+            let renew = || verification.iter_mut().for_each(Verification::renew);
+            let joined = self.broker.join_transaction(id, producer, &offsets, version >= ADDS, renew).await?;
             joined.into_iter().find(|code| code.is_error()).map_or(Ok(()), Err)?;
         }
         let shard = self.broker.group_shard(&request.group_id)?;

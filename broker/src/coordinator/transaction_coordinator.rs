@@ -232,12 +232,14 @@ impl Broker {
 
     /// Has partitions join a transaction before they are written to: by adding them where `adds`, else by looking whether the
     /// client has. Who adds waits a moment for the transaction before to be complete: clients wait longer before they try again.
+    /// Its last marker ends what the partitions' logs had begun to verify, so `renew` is called before each further attempt.
     pub async fn join_transaction(
         self: &Arc<Self>,
         id: &str,
         producer: Producer,
         partitions: &[TopicPartition],
         adds: bool,
+        mut renew: impl FnMut(),
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         if !adds {
             return self.verify_in_transaction(id, producer, partitions).await;
@@ -248,6 +250,7 @@ impl Broker {
             match self.add_to_transaction(id, producer, partitions, ADDING).await {
                 Err(ErrorCode::ConcurrentTransactions) if Instant::now() < until => {
                     tokio::time::sleep(settings.join_backoff).await;
+                    renew();
                 }
                 added => return added.map(|()| vec![ErrorCode::None; partitions.len()]),
             }

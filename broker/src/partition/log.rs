@@ -243,6 +243,13 @@ impl Log {
         Some(Verification::new(self.clone(), producer, number, from_zero))
     }
 
+    /// Ends a verification and begins another.
+    pub(super) fn renew_verification(&self, producer: ProducerId, number: u64) -> u64 {
+        let transactions = &mut self.inner.lock().transactions;
+        transactions.end_verification(producer, number);
+        transactions.begin_verification(producer)
+    }
+
     pub(super) fn end_verification(&self, producer: ProducerId, number: u64) {
         self.inner.lock().transactions.end_verification(producer, number);
     }

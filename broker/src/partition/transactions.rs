@@ -87,6 +87,11 @@ impl Verification {
         Self { log, producer, number, from_zero }
     }
 
+    /// Begins anew, before the coordinator is asked again: what it says then is said after whatever marker came meanwhile.
+    pub fn renew(&mut self) {
+        self.number = self.log.renew_verification(self.producer, self.number);
+    }
+
     /// Whether a producer that the log doesn't know must begin with sequence 0, since every transaction has an epoch of its own.
     pub(super) fn is_from_zero(&self) -> bool {
         self.from_zero

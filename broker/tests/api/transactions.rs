@@ -206,6 +206,32 @@ async fn offsets_count_when_their_transaction_is_committed() {
     assert_ne!(refused.topics[0].partitions[0].error_code, 0);
 }
 
+async fn commit_offset(bed: &Bed, world: &World, producer: Producer, offset: i64) -> i16 {
+    loop {
+        let request = commit_offsets_request(5, world, ID, producer, offset);
+        match answer!(bed.ask(5, request), TxnOffsetCommit).topics[0].partitions[0].error_code {
+            code if is_for_later(code) => tokio::task::yield_now().await,
+            code => return code,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_the_transaction_before_ends_waits_and_is_not_refused_for_its_markers() {
+    let (bed, world) = with_coordinators().await;
+    let first = init(&bed, 60_000).await;
+    assert_eq!(produce(&bed, &world, ADDS, first, 0).await, 0);
+    assert_eq!(commit_offset(&bed, &world, first, 1).await, 0);
+    // A client that was told so before a crash knows its next epoch while the end is still carried out.
+    let next = (first.0, first.1 + 1);
+    let (ended, produced, committed) = tokio::join!(
+        end(&bed, 5, first, true),
+        produce(&bed, &world, ADDS, next, 0),
+        commit_offset(&bed, &world, next, 2),
+    );
+    assert_eq!((ended, produced, committed), ((0, next), 0, 0));
+}
+
 #[tokio::test]
 async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
     let (bed, world) = with_coordinators().await;
