@@ -1,9 +1,9 @@
 //! Real servers and real clients, started by the tests themselves.
 //!
 //! ```text
-//! tools     fetched once into a cache: MinIO, Apache Kafka's jars, kcat
+//! tools     fetched once into a cache: MinIO, Apache Kafka's jars, kcat, franz-go's own tests
 //! servers   MinIO, Kafka and the real `thalweg` binary, each in its own process and temporary folder
-//! clients   kcat and Kafka's own command-line tools
+//! clients   kcat, Kafka's own command-line tools, Kafka Streams, franz-go's own tests; `java/` has programs of ours for Kafka's clients
 //! kafka     a raw Kafka client, written from the protocol pages alone: what checks Thalweg must not share its codec
 //! s3        a signed S3 client, small enough to measure the store and nothing else
 //! proxy     an S3 proxy with the latency of real S3, counters, lost answers, 503s and pauses

@@ -11,6 +11,7 @@ use nix::{
 };
 use std::{
     fs,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -66,6 +67,16 @@ impl Process {
         let output = self.output();
         let lines: Vec<_> = output.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// The last `bytes` bytes of its output, for those who look often.
+    pub fn output_end(&self, bytes: u64) -> Result<String> {
+        let mut log = fs::File::open(&self.log)?;
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
+        let mut end = Vec::new();
+        log.read_to_end(&mut end)?;
+        Ok(String::from_utf8_lossy(&end).into_owned())
     }
 
     /// How it ended, if it has.

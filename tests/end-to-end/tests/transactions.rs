@@ -34,7 +34,7 @@ fn kafkas_copier_copies_each_record_once_though_the_broker_is_killed() {
     let folder = TempDir::new().unwrap();
     let tools = KafkaTools::new(broker.address()).unwrap();
     let log = folder.path().join("copier");
-    let mut copier = tools.start_copier("input", "output", RECORDS as usize, &log).unwrap();
+    let mut copier = tools.start_copier("input", "output", 0, RECORDS as usize, &log).unwrap();
     for _ in 0..5 {
         thread::sleep(Duration::from_secs(3));
         broker.kill().unwrap();
@@ -51,6 +51,6 @@ fn kafkas_copier_copies_each_record_once_though_the_broker_is_killed() {
     assert_eq!(copied.len(), RECORDS as usize, "none twice");
     assert_eq!(numbers, (0..RECORDS).collect(), "none lost");
     let listed = tools.transactions(&["list"]).unwrap().expect_success().unwrap().stdout;
-    let line = listed.lines().find(|line| line.starts_with("the-copier")).expect("the copier's id");
+    let line = listed.lines().find(|line| line.starts_with("copier-0")).expect("the copier's id");
     assert!(line.contains("Complete"), "{listed}");
 }

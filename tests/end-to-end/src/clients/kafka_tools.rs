@@ -92,15 +92,34 @@ impl KafkaTools {
         Ok(finished.stdout.lines().map(str::to_owned).collect())
     }
 
-    /// Kafka's `TransactionalMessageCopier`, from partition 0 of `input` to `output`: each transaction has 50 records and the
-    /// offsets that it has read. Some it aborts by chance.
-    pub fn start_copier(&self, input: &str, output: &str, records: usize, log: &Path) -> Result<Process> {
+    /// Kafka's `TransactionalMessageCopier`, from a partition of `input` to the same of `output`, until it has copied `records`.
+    /// Each transaction has 50 records and the offsets that it has read. Some it aborts by chance. Its transactional id is
+    /// `copier-PARTITION`.
+    pub fn start_copier(
+        &self,
+        input: &str,
+        output: &str,
+        partition: i32,
+        records: usize,
+        log: &Path,
+    ) -> Result<Process> {
+        let partition = partition.to_string();
         let mut command = self.java("org.apache.kafka.tools.TransactionalMessageCopier");
-        command.args(["--broker-list", &self.address.to_string(), "--transactional-id", "the-copier"]);
-        command.args(["--input-topic", input, "--input-partition", "0", "--output-topic", output]);
-        command.args(["--consumer-group", "copiers", "--transaction-size", "50"]);
-        command.args(["--max-messages", &records.to_string(), "--enable-random-aborts"]);
+        command.args(["--broker-list", &self.address.to_string()]);
+        command.args(["--transactional-id", &format!("copier-{partition}"), "--consumer-group", "copiers"]);
+        command.args(["--input-topic", input, "--input-partition", &partition, "--output-topic", output]);
+        command.args(["--transaction-size", "50", "--max-messages", &records.to_string()]);
+        command.arg("--enable-random-aborts");
         Process::spawn(&mut command, log)
+    }
+
+    /// One of our own Java programs, from its source in the folder `java`. The broker's address is not yet among its arguments.
+    pub fn own_program(&self, source: &str) -> Command {
+        let mut command = self.jars.java();
+        // Where nothing is configured, errors alone are logged.
+        command.args(["-Xmx512m", "-Dlog4j2.level=ERROR"]);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("java").join(source));
+        command
     }
 
     /// `kafka-delete-records.sh`.
@@ -169,8 +188,13 @@ impl KafkaTools {
         self.address
     }
 
+    /// Any tool, by its class's whole name, with a file as standard input, if any.
+    pub fn tool_reading(&self, class: &str, arguments: &[&str], input: Option<&Path>) -> Result<Finished> {
+        run(self.command(class).args(arguments), input)
+    }
+
     fn run(&self, class: &str, arguments: &[&str]) -> Result<Finished> {
-        run(self.command(class).args(arguments), None)
+        self.tool_reading(class, arguments, None)
     }
 
     /// A tool that is to start quickly rather than run fast.

@@ -11,6 +11,7 @@ mod consumer;
 mod fetch;
 mod idempotent;
 mod latency;
+mod offsets;
 mod produce;
 mod wire;
 

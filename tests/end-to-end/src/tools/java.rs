@@ -23,8 +23,7 @@ pub struct KafkaJars {
 impl KafkaJars {
     /// Finds them, fetching the jars the first time.
     pub fn fetch() -> Result<Self> {
-        let java =
-            path::require("java", "install a Java runtime, 17 or newer (Debian: default-jdk-headless)")?;
+        let java = path::require("java", "install a JDK, 17 or newer (Debian: default-jdk-headless)")?;
         let folder = Cache::of_user().entry(&format!("kafka-{KAFKA_VERSION}"), download)?;
         Ok(Self { java, folder })
     }

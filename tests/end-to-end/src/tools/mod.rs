@@ -1,6 +1,7 @@
 //! What the tests need from outside, fetched once into a cache that concurrent runs share.
 
 mod cache;
+mod franz_go;
 mod java;
 mod kcat;
 mod minio;
@@ -8,6 +9,7 @@ mod packages;
 mod path;
 
 pub use cache::{Cache, cache_folder};
+pub use franz_go::{FranzGoTests, franz_go_tests};
 pub use java::{KAFKA_VERSION, KafkaJars};
 pub use kcat::kcat;
 pub use minio::{MINIO_VERSION, minio};
