@@ -86,5 +86,16 @@ pub fn use_release_broker() -> Result<()> {
     Ok(())
 }
 
+/// Goes on with a release build of the broker, in this build of this tool: where it's not this tool that makes the load.
+/// Unless a broker is named already this doesn't return.
+pub fn use_release_broker_only() -> Result<()> {
+    if env::var_os(BROKER_VARIABLE).is_none() {
+        let mut again = Command::new(env::current_exe()?);
+        again.args(env::args_os().skip(1)).env(BROKER_VARIABLE, build_broker(Profile::Release)?);
+        std::process::exit(again.status()?.code().unwrap_or(1));
+    }
+    Ok(())
+}
+
 /// Tells the harness which program to test.
 pub const BROKER_VARIABLE: &str = "XTASK_BROKER";

@@ -21,10 +21,11 @@ struct Need {
     fetch: fn() -> Result<()>,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 4] = [
     Need { module: "on_minio", fetch: || tools::minio().map(drop) },
     Need { module: "with_kcat", fetch: || tools::kcat().map(drop) },
     Need { module: "with_kafka_tools", fetch: || tools::KafkaJars::fetch().map(drop) },
+    Need { module: "with_franz_go", fetch: || tools::franz_go_tests().map(drop) },
 ];
 
 /// Sum of what Cargo's test programs say.
