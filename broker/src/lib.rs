@@ -12,6 +12,7 @@ pub mod coordinator;
 pub mod dynamic;
 pub mod fetch_sessions;
 pub mod http;
+mod mutation;
 pub mod net;
 pub mod partition;
 pub mod pressure;
@@ -22,3 +23,6 @@ pub mod program;
 pub mod reading;
 pub mod settings;
 pub mod topics;
+
+#[cfg(feature = "mutations")]
+pub use mutation::{Mutation, set_mutation};
