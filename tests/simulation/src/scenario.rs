@@ -152,8 +152,10 @@ impl Run {
 
     /// Lets the clients work for a while; now and then something is flushed.
     async fn load(&self) {
+        // A transaction takes several requests, and more than that once it has met a fault.
+        let longest = if matches!(self.clients, Cast::Logs(_)) { 3000 } else { 8000 };
         for _ in 0..self.world.random().range(1..4) {
-            sleep(self.world.millis(100, 3000)).await;
+            sleep(self.world.millis(100, longest)).await;
             if self.world.one_in(3)
                 && let Some(broker) = self.cluster.newest().and_then(|server| server.broker())
             {
@@ -210,8 +212,11 @@ impl Run {
     async fn quiet_end(&self) {
         self.world.set_rates(Rates::NONE, Rates::NONE);
         self.world.event(format_args!("no more faults"));
-        self.stop.store(true, Ordering::Relaxed);
         self.cluster.spare_all();
+        if let Cast::Transactions(workers) = &self.clients {
+            self.await_commit(workers).await;
+        }
+        self.stop.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + QUIET;
         while self.busy.load(Ordering::Relaxed) > 0 {
             if Instant::now() >= deadline {
@@ -224,6 +229,18 @@ impl Run {
         self.cluster.kill_all();
         if let Some(content) = self.check().await {
             self.check_after_restart(content).await;
+        }
+    }
+
+    /// Whatever the faults have left behind, workers get on.
+    async fn await_commit(&self, workers: &Workers) {
+        let (committed, deadline) = (workers.ledger.counts().1, Instant::now() + QUIET);
+        while workers.ledger.counts().1 == committed {
+            if Instant::now() >= deadline {
+                return self.world.violation(format_args!("nothing is committed any more"));
+            }
+            self.ensure_server().await;
+            sleep(Duration::from_millis(500)).await;
         }
     }
 

@@ -11,8 +11,8 @@
 //! 5. A generation has one member whose commit is accepted. None is accepted of a member that sends it after the plan of a later
 //!    generation was told.
 //! 6. The markers in the log and the list of aborted transactions say the same.
-//! 7. Once the faults end, every transaction ends: the last stable offset comes to the end of the log. The output reads the same
-//!    after an orderly restart.
+//! 7. Once the faults end, workers get on, and every transaction ends: the last stable offset comes to the end of the log. The
+//!    output reads the same after an orderly restart.
 
 use super::reader::{Content, visible};
 use crate::world::World;
@@ -27,12 +27,18 @@ use thalweg_protocol::messages::StrBytes;
 use thalweg_segment::{Batch, LeaderEpoch, Offset};
 
 /// A transaction, in order of beginning over all workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TransactionNumber(usize);
 
 impl fmt::Display for TransactionNumber {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "transaction {}", self.0)
+    }
+}
+
+impl fmt::Debug for TransactionNumber {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, to)
     }
 }
 
