@@ -4,9 +4,11 @@ use crate::{
     api::ResponseMemory,
     coordinator::{GroupCoordinator, Means, TransactionCoordinator},
     fetch_sessions::FetchSessions,
-    partition::{Closed, Logs, ProducerMemory},
+    loggers::Loggers,
+    partition::{Closed, Log, Logs, ProducerMemory},
     producer_ids::ProducerIds,
     settings::{BrokerSettings, DynamicSettings},
+    stored::Stored,
     topics::{ResolveSettings, Topics},
 };
 use async_trait::async_trait;
@@ -20,7 +22,8 @@ use std::{
 };
 use thalweg_cache::{BlockReader, LogCache};
 use thalweg_metadata::{
-    IncarnationRecord, IncarnationState, IndexError, KeyValueStore, Metadata, MetadataError, ObjectIndex,
+    IncarnationRecord, IncarnationState, IndexError, KeyValueStore, Metadata, MetadataError,
+    MetadataErrorKind, ObjectIndex,
 };
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Incarnation, LogId, Store};
@@ -41,6 +44,21 @@ pub enum StartError {
     Recovery(#[from] RecoveryError),
 }
 
+impl StartError {
+    /// Whether another process was faster, and owns the logs now.
+    pub fn is_overtaken(&self) -> bool {
+        let (Self::Metadata(error)
+        | Self::Index(IndexError::Metadata(error))
+        | Self::Recovery(
+            RecoveryError::Metadata(error) | RecoveryError::Index(IndexError::Metadata(error)),
+        )) = self
+        else {
+            return false;
+        };
+        error.kind() == MetadataErrorKind::Fenced
+    }
+}
+
 /// What a broker is made of. The handlers of `api` work on it.
 pub struct Broker {
     /// Time, randomness, tasks.
@@ -53,6 +71,10 @@ pub struct Broker {
     pub cluster_id: String,
     /// Cluster state.
     pub metadata: Metadata,
+    /// What administrators have stored.
+    pub stored: Stored,
+    /// Log levels.
+    pub loggers: Loggers,
     /// The topics.
     pub topics: Topics,
     /// The logs.
@@ -135,6 +157,7 @@ impl Broker {
         let owner = metadata.take_ownership(&record).await?;
         tracing::info!(incarnation = %record.incarnation, epoch = %owner.leader_epoch, "owns all logs");
 
+        let stored = Stored::open(&metadata).await?;
         let budgets = Budgets::new(&settings);
         let cache = LogCache::new(settings.memory.log_cache, registry);
         let logs = Arc::new(Logs::new(
@@ -191,6 +214,8 @@ impl Broker {
             settings,
             cluster_id,
             metadata,
+            stored,
+            loggers: Loggers::default(),
             topics,
             logs,
             wal,
@@ -209,6 +234,15 @@ impl Broker {
     /// The settings that can change, as they are now.
     pub fn dynamic(&self) -> Arc<DynamicSettings> {
         self.dynamic.read().clone()
+    }
+
+    /// Bytes of a log from its start on: what the object index holds, and the tail behind it.
+    pub fn log_bytes(&self, log: &Log) -> u64 {
+        let (id, start) = (log.id(), log.view().start);
+        let index = self.topics.index();
+        let indexed_end = index.committed_end(id);
+        let tail = self.cache.bytes_from(id, indexed_end.max(start));
+        index.bytes(id, start, indexed_end).saturating_add(tail as u64)
     }
 
     /// Becomes the reason once another process owns this broker's logs.

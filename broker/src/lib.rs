@@ -12,6 +12,7 @@ pub mod coordinator;
 pub mod dynamic;
 pub mod fetch_sessions;
 pub mod http;
+pub mod loggers;
 mod mutation;
 pub mod net;
 pub mod partition;
@@ -22,6 +23,7 @@ pub mod producer_ids;
 pub mod program;
 pub mod reading;
 pub mod settings;
+pub mod stored;
 pub mod topics;
 
 #[cfg(feature = "mutations")]

@@ -2,10 +2,11 @@
 
 use crate::{
     api::Handlers,
-    broker::Broker,
+    broker::{Broker, StartError},
     config::{Config, ListenerSpec, Resolved, advertised},
     context::{AllowAll, Unlimited},
     http::{self, Health},
+    loggers::SetFilter,
     net::{BoundListener, NetMetrics, NetSettings, Server, Service},
     settings::BrokerSettings,
 };
@@ -19,13 +20,16 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use thalweg_metadata::{EmbeddedKv, EmbeddedOptions, KeyValueStore};
+use thalweg_metadata::{
+    EmbeddedKv, EmbeddedOptions, KeyValueStore, KvError, MetadataError, MetadataErrorKind,
+};
 use thalweg_runtime::Runtime;
 use thalweg_segment::{Patience, Purpose, Store};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
+use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The settings are wrong; nothing was started.
 pub const BAD_SETTINGS: u8 = 2;
@@ -54,7 +58,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a broker until it is stopped or fenced.
 pub fn run(config: Config) -> ExitCode {
-    init_logging(&config);
+    let set_filter = init_logging(&config);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -68,7 +72,7 @@ pub fn run(config: Config) -> ExitCode {
     };
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(serve(Arc::new(config), threads));
+            let outcome = runtime.block_on(serve(Arc::new(config), threads, set_filter));
             // What is still running waits for stores or clients that nobody needs any more.
             runtime.shutdown_background();
             outcome
@@ -87,9 +91,17 @@ pub fn run(config: Config) -> ExitCode {
         }
         Err(error) => {
             eprintln!("thalweg: {error:#}");
-            ExitCode::from(START_FAILED)
+            ExitCode::from(if is_overtaken(&error) { FENCED } else { START_FAILED })
         }
     }
+}
+
+/// Whether a start has failed because another process was faster, and owns the logs now.
+fn is_overtaken(error: &anyhow::Error) -> bool {
+    let fenced = |error: &MetadataError| error.kind() == MetadataErrorKind::Fenced;
+    error.downcast_ref().is_some_and(StartError::is_overtaken)
+        || error.downcast_ref().is_some_and(fenced)
+        || matches!(error.downcast_ref(), Some(KvError::Fenced { .. }))
 }
 
 enum Stop {
@@ -98,7 +110,7 @@ enum Stop {
     Failed(String),
 }
 
-async fn serve(config: Arc<Config>, threads: usize) -> anyhow::Result<Stop> {
+async fn serve(config: Arc<Config>, threads: usize, set_filter: SetFilter) -> anyhow::Result<Stop> {
     let runtime = Runtime::system(threads);
     let mut registry = Registry::default();
     let listeners = bind(&config)?;
@@ -106,6 +118,7 @@ async fn serve(config: Arc<Config>, threads: usize) -> anyhow::Result<Stop> {
     settings.advertised = advertised_endpoints(&config, &listeners)?;
     let started = start_broker(&config, &runtime, settings, &mut registry).await?;
     let Started { broker, settings, resolved, store: where_records_go } = started;
+    broker.loggers.connect(config.text("log.level"), set_filter);
     let handlers = Handlers {
         broker: broker.clone(),
         config: config.clone(),
@@ -246,16 +259,24 @@ fn net_settings(config: &Config, broker: &Broker) -> NetSettings {
 /// Requests of one connection that may be unanswered; clients keep 5 by default.
 const MAX_IN_FLIGHT: usize = 128;
 
-fn init_logging(config: &Config) {
+/// Returns what changes the filter.
+fn init_logging(config: &Config) -> SetFilter {
     let filter = tracing_subscriber::EnvFilter::try_new(config.text("log.level"))
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second subscriber in the same process (tests) is not an error.
-    let _ = if config.text("log.format") == "json" {
-        logs.json().try_init()
-    } else {
-        logs.with_ansi(false).try_init()
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.text("log.format") {
+        "json" => lines.json().boxed(),
+        _ => lines.with_ansi(false).boxed(),
     };
+    // A second subscriber in the same process (tests) is not an error.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    Box::new(move |text| {
+        // One that was given by hand may be none at all; then it stays as it is.
+        if let Ok(filter) = tracing_subscriber::EnvFilter::try_new(text) {
+            let _ = handle.reload(filter);
+        }
+    })
 }
 
 fn greet(
@@ -338,5 +359,22 @@ async fn second_signal() {
         biased;
         () = terminate => {}
         _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_overtaken_in_its_start_is_told_from_who_failed() {
+        let fenced = || KvError::Fenced { reason: "newer".into() };
+        let lost = || KvError::Unavailable { reason: "gone".into() };
+        let context = |error: anyhow::Error| error.context("cannot start");
+        assert!(is_overtaken(&context(anyhow!(fenced()))));
+        assert!(is_overtaken(&context(anyhow!(MetadataError::from(fenced())))));
+        assert!(is_overtaken(&context(anyhow!(StartError::from(MetadataError::from(fenced()))))));
+        assert!(!is_overtaken(&context(anyhow!(StartError::from(MetadataError::from(lost()))))));
+        assert!(!is_overtaken(&context(anyhow!("no such bucket"))));
     }
 }

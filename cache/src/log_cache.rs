@@ -139,6 +139,12 @@ impl LogCache {
         }
     }
 
+    /// Bytes of those batches of `log` that end behind `from`.
+    pub fn bytes_from(&self, log: LogId, from: Offset) -> usize {
+        let shard = self.0.shard(log).lock();
+        shard.get(&log).map_or(0, |tail| tail.bytes_from(from))
+    }
+
     /// Batches of `log` below `end` are in the object index. Drops the oldest flushed batches of any log for which there is
     /// no room.
     pub fn flushed(&self, log: LogId, end: Offset) {

@@ -38,6 +38,11 @@ impl Writer {
         self
     }
 
+    pub fn i16(mut self, value: i16) -> Self {
+        self.0.put_i16(value);
+        self
+    }
+
     pub fn i32(mut self, value: i32) -> Self {
         self.0.put_i32(value);
         self
@@ -63,7 +68,11 @@ impl Writer {
     }
 
     pub fn string(self, value: &str) -> Self {
-        self.length(value.len()).raw(value.as_bytes())
+        self.bytes(value.as_bytes())
+    }
+
+    pub fn bytes(self, value: &[u8]) -> Self {
+        self.length(value.len()).raw(value)
     }
 
     pub fn finish(self) -> Bytes {
@@ -125,6 +134,10 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    pub fn i16(&mut self) -> Result<i16, KvError> {
+        Ok(i16::from_be_bytes(self.array()?))
+    }
+
     pub fn i32(&mut self) -> Result<i32, KvError> {
         Ok(i32::from_be_bytes(self.array()?))
     }
@@ -154,6 +167,11 @@ impl<'a> Reader<'a> {
         let length = self.length(1)?;
         let bytes = self.take(length)?;
         self.utf8(bytes)
+    }
+
+    pub fn bytes(&mut self) -> Result<Bytes, KvError> {
+        let length = self.length(1)?;
+        Ok(Bytes::copy_from_slice(self.take(length)?))
     }
 
     /// The whole rest, as text.

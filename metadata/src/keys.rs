@@ -15,9 +15,14 @@
 //! | `logstart/` log u64 | log start offset | log whose start is not 0 |
 //! | `config/default` | settings | cluster |
 //! | `config/broker/` broker i32 | settings | broker that has some |
+//! | `config/group/` id | settings | group that has some |
+//! | `config/metrics/` name | settings | subscription to clients' metrics |
+//! | `quota/` entity | [`QuotaRecord`](crate::QuotaRecord) | user, client or address that has quotas of its own |
+//! | `scram/` mechanism u8, user | [`ScramRecord`](crate::ScramRecord) | credential |
+//! | `features` | [`FeaturesRecord`](crate::FeaturesRecord) | cluster |
 
 use crate::{
-    KvError,
+    KvError, QuotaEntity, ResourceKind,
     codec::{Reader, Writer},
 };
 use bytes::Bytes;
@@ -29,12 +34,15 @@ pub(crate) const EPOCHS: &[u8] = b"counter/epoch";
 pub(crate) const LOGS: &[u8] = b"counter/log";
 pub(crate) const PRODUCERS: &[u8] = b"counter/producer";
 pub(crate) const DEFAULT_CONFIG: &[u8] = b"config/default";
+pub(crate) const FEATURES: &[u8] = b"features";
 
 pub(crate) const INCARNATION: &str = "incarnation/";
 pub(crate) const TOPIC: &str = "topic/";
 pub(crate) const SHARED: &str = "shared/";
 pub(crate) const LOG_SEGMENT: &str = "logseg/";
 pub(crate) const LOG_START: &str = "logstart/";
+pub(crate) const QUOTA: &str = "quota/";
+pub(crate) const SCRAM: &str = "scram/";
 const BROKER_CONFIG: &str = "config/broker/";
 
 /// The end of the keys that begin with `prefix`, which ends with a slash: the same with the character after the slash.
@@ -104,4 +112,52 @@ pub(crate) fn config(broker: Option<BrokerId>) -> Bytes {
         Some(broker) => Writer::key(BROKER_CONFIG).ordered_i32(broker.0).finish(),
         None => Bytes::from_static(DEFAULT_CONFIG),
     }
+}
+
+/// The beginning of the keys of the settings of one kind of resource.
+pub(crate) fn resources(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Group => "config/group/",
+        ResourceKind::ClientMetrics => "config/metrics/",
+    }
+}
+
+pub(crate) fn resource(kind: ResourceKind, name: &str) -> Bytes {
+    Writer::key(resources(kind)).raw(name.as_bytes()).finish()
+}
+
+pub(crate) fn parse_resource(kind: ResourceKind, key: &[u8]) -> Result<String, KvError> {
+    Reader::key("settings key", key, resources(kind))?.rest_string()
+}
+
+/// For user, client id and address in turn: 0 where the entity has none, 1 for the default, 2 and the name.
+pub(crate) fn quota(entity: &QuotaEntity) -> Bytes {
+    let parts = [&entity.user, &entity.client_id, &entity.ip];
+    let put = |key: Writer, part: &Option<Option<String>>| match part {
+        None => key.u8(0),
+        Some(None) => key.u8(1),
+        Some(Some(name)) => key.u8(2).string(name),
+    };
+    parts.into_iter().fold(Writer::key(QUOTA), put).finish()
+}
+
+pub(crate) fn parse_quota(key: &[u8]) -> Result<QuotaEntity, KvError> {
+    let mut reader = Reader::key("quota key", key, QUOTA)?;
+    let mut part = || match reader.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(None)),
+        2 => Ok(Some(Some(reader.string()?))),
+        other => Err(reader.corrupt(format!("part {other}"))),
+    };
+    let entity = QuotaEntity { user: part()?, client_id: part()?, ip: part()? };
+    reader.finish().map(|()| entity)
+}
+
+pub(crate) fn scram(mechanism: u8, user: &str) -> Bytes {
+    Writer::key(SCRAM).u8(mechanism).raw(user.as_bytes()).finish()
+}
+
+pub(crate) fn parse_scram(key: &[u8]) -> Result<(u8, String), KvError> {
+    let mut reader = Reader::key("credential key", key, SCRAM)?;
+    Ok((reader.u8()?, reader.rest_string()?))
 }

@@ -1,5 +1,7 @@
 //! Cluster state and the object index, over a small key-value trait.
 
+mod admin;
+mod admin_records;
 mod call;
 mod codec;
 #[cfg(any(test, feature = "testing"))]
@@ -25,11 +27,13 @@ mod store;
 mod store_tests;
 mod topics;
 
+pub use admin_records::*;
 pub use embedded::{EmbeddedKv, EmbeddedOptions};
 pub use incarnations::Commit;
 pub use kv::*;
 pub use memory::MemoryKv;
 pub use object_index::*;
 pub use records::*;
+pub use settings::ResourceKind;
 pub use store::*;
 pub use topics::NewTopic;

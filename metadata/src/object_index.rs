@@ -206,6 +206,13 @@ impl ObjectIndex {
         self.extents_from(log, Offset(0))
     }
 
+    /// Bytes of `log` in the extents from the one that holds `start` on, up to the last that ends by `end`.
+    pub fn bytes(&self, log: LogId, start: Offset, end: Offset) -> u64 {
+        let logs = self.0.logs.read();
+        let Some(extents) = logs.extents.get(&log) else { return 0 };
+        extents.from(start).iter().take_while(|extent| extent.end <= end).map(|extent| extent.bytes).sum()
+    }
+
     /// The extent that holds `offset`, or the next one behind it.
     pub fn extent_at(&self, log: LogId, offset: Offset) -> Option<Extent> {
         self.0.logs.read().extents.get(&log)?.from(offset).first().cloned()

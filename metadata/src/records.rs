@@ -127,7 +127,7 @@ pub struct OwnerRecord {
 ///
 /// A record that is compared is written anew from its fields. So a build that introduces a second layout has to keep
 /// writing a record in the layout in which it was read, or its compares would fail.
-const LAYOUT: u8 = 1;
+pub(crate) const LAYOUT: u8 = 1;
 
 const OPEN: u8 = 0;
 const FENCING: u8 = 1;

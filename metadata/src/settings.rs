@@ -1,4 +1,4 @@
-//! Dynamic settings of brokers.
+//! Dynamic settings of brokers, groups and subscriptions to clients' metrics.
 
 use crate::{
     call::{Call, Outcome},
@@ -8,7 +8,39 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use thalweg_segment::BrokerId;
 
+/// What has settings of its own, other than topics and brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceKind {
+    /// A group, by its id (KIP-848).
+    Group,
+    /// A subscription to clients' metrics, by its name (KIP-714).
+    ClientMetrics,
+}
+
 impl Metadata {
+    /// The settings of every resource of a kind that has some, by name.
+    pub async fn resource_configs(
+        &self,
+        kind: ResourceKind,
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, MetadataError> {
+        let rows = self.call().scan(keys::resources(kind)).await?;
+        rows.iter()
+            .map(|(key, value)| Ok((keys::parse_resource(kind, key)?, decode_settings(value)?)))
+            .collect()
+    }
+
+    /// Replaces those of one; `Conflict` where they are no longer `held`.
+    pub async fn set_resource_configs(
+        &self,
+        kind: ResourceKind,
+        name: &str,
+        held: &BTreeMap<String, String>,
+        configs: &BTreeMap<String, String>,
+    ) -> Result<(), MetadataError> {
+        let key = keys::resource(kind, name);
+        self.replace_settings(key, held, configs, "the configuration of a resource").await
+    }
+
     /// Dynamic settings of one broker, or with none the default of all.
     pub async fn broker_configs(
         &self,
@@ -25,9 +57,20 @@ impl Metadata {
         held: &BTreeMap<String, String>,
         configs: BTreeMap<String, String>,
     ) -> Result<(), MetadataError> {
+        self.replace_settings(keys::config(broker), held, &configs, "the configuration of brokers").await
+    }
+
+    /// No settings at all are no record.
+    async fn replace_settings(
+        &self,
+        key: Bytes,
+        held: &BTreeMap<String, String>,
+        configs: &BTreeMap<String, String>,
+        what: &str,
+    ) -> Result<(), MetadataError> {
         let stored = |settings: &BTreeMap<_, _>| (!settings.is_empty()).then(|| encode_settings(settings));
-        let replaced = self.call().replace(keys::config(broker), stored(held), stored(&configs)).await?;
-        if replaced { Ok(()) } else { Err(MetadataError::conflict("the configuration of brokers")) }
+        let replaced = self.call().replace(key, stored(held), stored(configs)).await?;
+        if replaced { Ok(()) } else { Err(MetadataError::conflict(what)) }
     }
 }
 

@@ -324,6 +324,70 @@ async fn settings_are_replaced_only_where_they_are_what_the_caller_saw() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn settings_of_groups_and_metrics_are_apart_and_compared() {
+    for fault in Fault::ALL {
+        let (faulty, metadata) = store();
+        let (none, one, two) = (settings(&[]), settings(&[("a", "1")]), settings(&[("a", "2")]));
+        for kind in [ResourceKind::Group, ResourceKind::ClientMetrics] {
+            assert_eq!(metadata.resource_configs(kind).await.unwrap(), BTreeMap::new());
+            faulty.plan([fault]);
+            metadata.set_resource_configs(kind, "x", &none, &one).await.unwrap();
+            assert_eq!(
+                metadata.resource_configs(kind).await.unwrap(),
+                [("x".to_owned(), one.clone())].into()
+            );
+            let stale = metadata.set_resource_configs(kind, "x", &none, &two).await;
+            assert_eq!(self::kind(stale), MetadataErrorKind::Conflict);
+        }
+        faulty.plan([fault]);
+        metadata.set_resource_configs(ResourceKind::Group, "x", &one, &none).await.unwrap();
+        assert_eq!(metadata.resource_configs(ResourceKind::Group).await.unwrap(), BTreeMap::new());
+        assert_eq!(metadata.resource_configs(ResourceKind::ClientMetrics).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn quotas_credentials_and_features_are_compared() {
+    for fault in Fault::ALL {
+        let (faulty, metadata) = store();
+        let entity = QuotaEntity { user: Some(Some("u".into())), client_id: Some(None), ip: None };
+        let (none, some) =
+            (QuotaRecord::default(), QuotaRecord { values: [("producer_byte_rate".into(), 1.5)].into() });
+        faulty.plan([fault]);
+        metadata.set_quotas(&entity, &none, &some).await.unwrap();
+        assert_eq!(metadata.quotas().await.unwrap(), [(entity.clone(), some.clone())].into());
+        let other = QuotaRecord { values: [("consumer_byte_rate".into(), 2.0)].into() };
+        assert_eq!(kind(metadata.set_quotas(&entity, &none, &other).await), MetadataErrorKind::Conflict);
+        metadata.set_quotas(&entity, &some, &none).await.unwrap();
+        assert_eq!(metadata.quotas().await.unwrap(), BTreeMap::new());
+
+        let credential = ScramRecord {
+            iterations: 4096,
+            salt: "salt".into(),
+            stored_key: "stored".into(),
+            server_key: "server".into(),
+        };
+        faulty.plan([fault]);
+        metadata.set_scram_credential(2, "u", None, Some(&credential)).await.unwrap();
+        let stored = metadata.scram_credentials().await.unwrap();
+        assert_eq!(stored, [((2, "u".to_owned()), credential.clone())].into());
+        let stale = metadata.set_scram_credential(2, "u", None, None).await;
+        assert_eq!(kind(stale), MetadataErrorKind::Conflict);
+        metadata.set_scram_credential(2, "u", Some(&credential), None).await.unwrap();
+        assert_eq!(metadata.scram_credentials().await.unwrap(), BTreeMap::new());
+
+        let (old, new) =
+            (FeaturesRecord::default(), FeaturesRecord { epoch: 1, levels: [("f".into(), 2)].into() });
+        assert_eq!(metadata.features().await.unwrap(), old);
+        faulty.plan([fault]);
+        metadata.set_features(&old, &new).await.unwrap();
+        assert_eq!(metadata.features().await.unwrap(), new);
+        let newer = FeaturesRecord { epoch: 2, ..new };
+        assert_eq!(kind(metadata.set_features(&old, &newer).await), MetadataErrorKind::Conflict);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_start_only_rises() {
     for fault in Fault::ALL {
         let (faulty, metadata) = store();

@@ -33,17 +33,39 @@ macro_rules! for_each_api {
             EndTxn = 26: EndTxnRequest, EndTxnResponse;
             WriteTxnMarkers = 27: WriteTxnMarkersRequest, WriteTxnMarkersResponse;
             TxnOffsetCommit = 28: TxnOffsetCommitRequest, TxnOffsetCommitResponse;
+            DescribeAcls = 29: DescribeAclsRequest, DescribeAclsResponse;
+            CreateAcls = 30: CreateAclsRequest, CreateAclsResponse;
+            DeleteAcls = 31: DeleteAclsRequest, DeleteAclsResponse;
             DescribeConfigs = 32: DescribeConfigsRequest, DescribeConfigsResponse;
             AlterConfigs = 33: AlterConfigsRequest, AlterConfigsResponse;
+            AlterReplicaLogDirs = 34: AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse;
+            DescribeLogDirs = 35: DescribeLogDirsRequest, DescribeLogDirsResponse;
             CreatePartitions = 37: CreatePartitionsRequest, CreatePartitionsResponse;
+            CreateDelegationToken = 38: CreateDelegationTokenRequest, CreateDelegationTokenResponse;
+            RenewDelegationToken = 39: RenewDelegationTokenRequest, RenewDelegationTokenResponse;
+            ExpireDelegationToken = 40: ExpireDelegationTokenRequest, ExpireDelegationTokenResponse;
+            DescribeDelegationToken = 41: DescribeDelegationTokenRequest, DescribeDelegationTokenResponse;
             DeleteGroups = 42: DeleteGroupsRequest, DeleteGroupsResponse;
+            ElectLeaders = 43: ElectLeadersRequest, ElectLeadersResponse;
             IncrementalAlterConfigs = 44: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+            AlterPartitionReassignments = 45: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+            ListPartitionReassignments = 46: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
             OffsetDelete = 47: OffsetDeleteRequest, OffsetDeleteResponse;
+            DescribeClientQuotas = 48: DescribeClientQuotasRequest, DescribeClientQuotasResponse;
+            AlterClientQuotas = 49: AlterClientQuotasRequest, AlterClientQuotasResponse;
+            DescribeUserScramCredentials = 50: DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse;
+            AlterUserScramCredentials = 51: AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse;
+            DescribeQuorum = 55: DescribeQuorumRequest, DescribeQuorumResponse;
+            UpdateFeatures = 57: UpdateFeaturesRequest, UpdateFeaturesResponse;
             DescribeCluster = 60: DescribeClusterRequest, DescribeClusterResponse;
             DescribeProducers = 61: DescribeProducersRequest, DescribeProducersResponse;
+            UnregisterBroker = 64: UnregisterBrokerRequest, UnregisterBrokerResponse;
             DescribeTransactions = 65: DescribeTransactionsRequest, DescribeTransactionsResponse;
             ListTransactions = 66: ListTransactionsRequest, ListTransactionsResponse;
+            ListConfigResources = 74: ListConfigResourcesRequest, ListConfigResourcesResponse;
             DescribeTopicPartitions = 75: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
+            AddRaftVoter = 80: AddRaftVoterRequest, AddRaftVoterResponse;
+            RemoveRaftVoter = 81: RemoveRaftVoterRequest, RemoveRaftVoterResponse;
         }
     };
 }
@@ -151,6 +173,8 @@ pub struct Feature {
 /// The features that Thalweg has, at the levels of a new Kafka 4.3.1 cluster. `group.version` (0–1, at 1) joins with the APIs
 /// that it stands for.
 pub const FEATURES: &[Feature] = &[
+    Feature { name: "eligible.leader.replicas.version", min: 0, max: 1, finalized: 1 },
+    Feature { name: "kraft.version", min: 0, max: 1, finalized: 1 },
     Feature { name: "metadata.version", min: 7, max: 30, finalized: 30 },
     Feature { name: "transaction.version", min: 0, max: 2, finalized: 2 },
 ];
@@ -218,7 +242,8 @@ mod tests {
             ($($name:ident = $key:literal: $request:ident, $response:ident;)*) => {$(
                 let api = ApiKey::$name;
                 // Generated messages are of Kafka 4.3.1 itself.
-                let both = api == ApiKey::WriteTxnMarkers;
+                let both =
+                    [ApiKey::WriteTxnMarkers, ApiKey::DescribeLogDirs, ApiKey::AddRaftVoter].contains(&api);
                 let generated = both || [ApiKey::OffsetCommit, ApiKey::OffsetFetch].contains(&api);
                 let known = kafka_protocol::messages::$request::VERSIONS;
                 let known_response = kafka_protocol::messages::$response::VERSIONS;
@@ -263,17 +288,39 @@ mod tests {
             26 EndTxn (0, 5)
             27 WriteTxnMarkers (1, 2)
             28 TxnOffsetCommit (0, 5)
+            29 DescribeAcls (1, 3)
+            30 CreateAcls (1, 3)
+            31 DeleteAcls (1, 3)
             32 DescribeConfigs (1, 4)
             33 AlterConfigs (0, 2)
+            34 AlterReplicaLogDirs (1, 2)
+            35 DescribeLogDirs (1, 5)
             37 CreatePartitions (0, 3)
+            38 CreateDelegationToken (1, 3)
+            39 RenewDelegationToken (1, 2)
+            40 ExpireDelegationToken (1, 2)
+            41 DescribeDelegationToken (1, 3)
             42 DeleteGroups (0, 2)
+            43 ElectLeaders (0, 2)
             44 IncrementalAlterConfigs (0, 1)
+            45 AlterPartitionReassignments (0, 1)
+            46 ListPartitionReassignments (0, 0)
             47 OffsetDelete (0, 0)
+            48 DescribeClientQuotas (0, 1)
+            49 AlterClientQuotas (0, 1)
+            50 DescribeUserScramCredentials (0, 0)
+            51 AlterUserScramCredentials (0, 0)
+            55 DescribeQuorum (0, 2)
+            57 UpdateFeatures (0, 2)
             60 DescribeCluster (0, 2)
             61 DescribeProducers (0, 0)
+            64 UnregisterBroker (0, 0)
             65 DescribeTransactions (0, 0)
             66 ListTransactions (0, 2)
+            74 ListConfigResources (0, 1)
             75 DescribeTopicPartitions (0, 0)
+            80 AddRaftVoter (0, 1)
+            81 RemoveRaftVoter (0, 0)
         "#]]
         .assert_eq(&table);
     }

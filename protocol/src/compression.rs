@@ -2,6 +2,7 @@
 //!
 //! Decompression has a cap on its output and works in a stream: a bomb stops at the cap.
 
+use crate::errors::ErrorCode;
 use crate::{packing::Packing, unpacking::Unpacking};
 use bytes::Bytes;
 use std::ops::RangeInclusive;
@@ -47,6 +48,16 @@ pub enum CompressionError {
         /// The level asked for.
         level: i32,
     },
+}
+
+impl CompressionError {
+    /// The code for the response. What a client can't have compressed it need not send again, so not CORRUPT_MESSAGE.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            Self::Corrupt { .. } | Self::BadLevel { .. } => ErrorCode::UnknownServerError,
+        }
+    }
 }
 
 impl Compression {

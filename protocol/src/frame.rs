@@ -218,7 +218,16 @@ macro_rules! generated_bodies {
     )*};
 }
 
-generated_bodies! { OffsetCommitRequest, OffsetFetchRequest, WriteTxnMarkersRequest, WriteTxnMarkersResponse, }
+generated_bodies! {
+    OffsetCommitRequest,
+    OffsetFetchRequest,
+    WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
+    AddRaftVoterRequest,
+    AddRaftVoterResponse,
+}
 
 macro_rules! bodies {
     ($(#[$doc:meta])* $bodies:ident { $($name:ident($body:ident),)* }) => {

@@ -640,6 +640,415 @@ pub mod write_txn_markers_response {
     }
 }
 
+pub use describe_log_dirs_request::DescribeLogDirsRequest;
+
+/// `DescribeLogDirsRequest`, versions 1 to 5.
+pub mod describe_log_dirs_request {
+    use crate::codec::*;
+
+    /// `DescribeLogDirsRequest`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct DescribeLogDirsRequest {
+        /// `Topics`, from version 0.
+        pub topics: Option<Vec<DescribableLogDirTopic>>,
+    }
+
+    impl Default for DescribeLogDirsRequest {
+        fn default() -> Self {
+            Self { topics: Some(Vec::new()) }
+        }
+    }
+
+    impl Codec for DescribeLogDirsRequest {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topics = reader.nullable_array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.nullable_array(self.topics.as_deref(), |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `DescribableLogDirTopic`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct DescribableLogDirTopic {
+        /// `Topic`, from version 0.
+        pub topic: StrBytes,
+        /// `Partitions`, from version 0.
+        pub partitions: Vec<i32>,
+    }
+
+    impl Default for DescribableLogDirTopic {
+        fn default() -> Self {
+            Self { topic: Default::default(), partitions: Default::default() }
+        }
+    }
+
+    impl Codec for DescribableLogDirTopic {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.topic = reader.string()?;
+            message.partitions = reader.array(Reader::i32)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.topic);
+            writer.array(&self.partitions, |writer, item| writer.i32(*item));
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for DescribeLogDirsRequest {
+        const VERSIONS: (i16, i16) = (1, 5);
+        const FLEXIBLE: i16 = 2;
+    }
+}
+
+pub use describe_log_dirs_response::DescribeLogDirsResponse;
+
+/// `DescribeLogDirsResponse`, versions 1 to 5.
+pub mod describe_log_dirs_response {
+    use crate::codec::*;
+
+    /// `DescribeLogDirsResponse`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct DescribeLogDirsResponse {
+        /// `ThrottleTimeMs`, from version 0.
+        pub throttle_time_ms: i32,
+        /// `ErrorCode`, from version 3.
+        pub error_code: i16,
+        /// `Results`, from version 0.
+        pub results: Vec<DescribeLogDirsResult>,
+    }
+
+    impl Default for DescribeLogDirsResponse {
+        fn default() -> Self {
+            Self { throttle_time_ms: 0, error_code: 0, results: Default::default() }
+        }
+    }
+
+    impl Codec for DescribeLogDirsResponse {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.throttle_time_ms = reader.i32()?;
+            if reader.has(3, MAX) {
+                message.error_code = reader.i16()?;
+            }
+            message.results = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.throttle_time_ms);
+            if writer.has(3, MAX) {
+                writer.i16(self.error_code);
+            }
+            writer.array(&self.results, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `DescribeLogDirsResult`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct DescribeLogDirsResult {
+        /// `ErrorCode`, from version 0.
+        pub error_code: i16,
+        /// `LogDir`, from version 0.
+        pub log_dir: StrBytes,
+        /// `Topics`, from version 0.
+        pub topics: Vec<DescribeLogDirsTopic>,
+        /// `TotalBytes`, from version 4.
+        pub total_bytes: i64,
+        /// `UsableBytes`, from version 4.
+        pub usable_bytes: i64,
+        /// `IsCordoned`, from version 5.
+        pub is_cordoned: bool,
+    }
+
+    impl Default for DescribeLogDirsResult {
+        fn default() -> Self {
+            Self {
+                error_code: 0,
+                log_dir: Default::default(),
+                topics: Default::default(),
+                total_bytes: -1,
+                usable_bytes: -1,
+                is_cordoned: false,
+            }
+        }
+    }
+
+    impl Codec for DescribeLogDirsResult {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.error_code = reader.i16()?;
+            message.log_dir = reader.string()?;
+            message.topics = reader.array(Codec::read)?;
+            if reader.has(4, MAX) {
+                message.total_bytes = reader.i64()?;
+            }
+            if reader.has(4, MAX) {
+                message.usable_bytes = reader.i64()?;
+            }
+            if reader.has(5, MAX) {
+                message.is_cordoned = reader.bool()?;
+            }
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i16(self.error_code);
+            writer.string(&self.log_dir);
+            writer.array(&self.topics, |writer, item| item.write(writer));
+            if writer.has(4, MAX) {
+                writer.i64(self.total_bytes);
+            }
+            if writer.has(4, MAX) {
+                writer.i64(self.usable_bytes);
+            }
+            if writer.has(5, MAX) {
+                writer.bool(self.is_cordoned);
+            }
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `DescribeLogDirsTopic`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct DescribeLogDirsTopic {
+        /// `Name`, from version 0.
+        pub name: StrBytes,
+        /// `Partitions`, from version 0.
+        pub partitions: Vec<DescribeLogDirsPartition>,
+    }
+
+    impl Default for DescribeLogDirsTopic {
+        fn default() -> Self {
+            Self { name: Default::default(), partitions: Default::default() }
+        }
+    }
+
+    impl Codec for DescribeLogDirsTopic {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.name = reader.string()?;
+            message.partitions = reader.array(Codec::read)?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.name);
+            writer.array(&self.partitions, |writer, item| item.write(writer));
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `DescribeLogDirsPartition`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct DescribeLogDirsPartition {
+        /// `PartitionIndex`, from version 0.
+        pub partition_index: i32,
+        /// `PartitionSize`, from version 0.
+        pub partition_size: i64,
+        /// `OffsetLag`, from version 0.
+        pub offset_lag: i64,
+        /// `IsFutureKey`, from version 0.
+        pub is_future_key: bool,
+    }
+
+    impl Default for DescribeLogDirsPartition {
+        fn default() -> Self {
+            Self { partition_index: 0, partition_size: 0, offset_lag: 0, is_future_key: false }
+        }
+    }
+
+    impl Codec for DescribeLogDirsPartition {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.partition_index = reader.i32()?;
+            message.partition_size = reader.i64()?;
+            message.offset_lag = reader.i64()?;
+            message.is_future_key = reader.bool()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.partition_index);
+            writer.i64(self.partition_size);
+            writer.i64(self.offset_lag);
+            writer.bool(self.is_future_key);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for DescribeLogDirsResponse {
+        const VERSIONS: (i16, i16) = (1, 5);
+        const FLEXIBLE: i16 = 2;
+    }
+}
+
+pub use add_raft_voter_request::AddRaftVoterRequest;
+
+/// `AddRaftVoterRequest`, versions 0 to 1.
+pub mod add_raft_voter_request {
+    use crate::codec::*;
+
+    /// `AddRaftVoterRequest`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct AddRaftVoterRequest {
+        /// `ClusterId`, from version 0.
+        pub cluster_id: Option<StrBytes>,
+        /// `TimeoutMs`, from version 0.
+        pub timeout_ms: i32,
+        /// `VoterId`, from version 0.
+        pub voter_id: i32,
+        /// `VoterDirectoryId`, from version 0.
+        pub voter_directory_id: Uuid,
+        /// `Listeners`, from version 0.
+        pub listeners: Vec<Listener>,
+        /// `AckWhenCommitted`, from version 1.
+        pub ack_when_committed: bool,
+    }
+
+    impl Default for AddRaftVoterRequest {
+        fn default() -> Self {
+            Self {
+                cluster_id: Some(StrBytes::default()),
+                timeout_ms: 0,
+                voter_id: 0,
+                voter_directory_id: Uuid::nil(),
+                listeners: Default::default(),
+                ack_when_committed: true,
+            }
+        }
+    }
+
+    impl Codec for AddRaftVoterRequest {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.cluster_id = reader.nullable_string()?;
+            message.timeout_ms = reader.i32()?;
+            message.voter_id = reader.i32()?;
+            message.voter_directory_id = reader.uuid()?;
+            message.listeners = reader.array(Codec::read)?;
+            if reader.has(1, MAX) {
+                message.ack_when_committed = reader.bool()?;
+            }
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.nullable_string(self.cluster_id.as_ref());
+            writer.i32(self.timeout_ms);
+            writer.i32(self.voter_id);
+            writer.uuid(self.voter_directory_id);
+            writer.array(&self.listeners, |writer, item| item.write(writer));
+            if writer.has(1, MAX) {
+                writer.bool(self.ack_when_committed);
+            }
+            writer.tags(Vec::new());
+        }
+    }
+
+    /// `Listener`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Listener {
+        /// `Name`, from version 0.
+        pub name: StrBytes,
+        /// `Host`, from version 0.
+        pub host: StrBytes,
+        /// `Port`, from version 0.
+        pub port: u16,
+    }
+
+    impl Default for Listener {
+        fn default() -> Self {
+            Self { name: Default::default(), host: Default::default(), port: 0 }
+        }
+    }
+
+    impl Codec for Listener {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.name = reader.string()?;
+            message.host = reader.string()?;
+            message.port = reader.u16()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.string(&self.name);
+            writer.string(&self.host);
+            writer.u16(self.port);
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for AddRaftVoterRequest {
+        const VERSIONS: (i16, i16) = (0, 1);
+        const FLEXIBLE: i16 = 0;
+    }
+}
+
+pub use add_raft_voter_response::AddRaftVoterResponse;
+
+/// `AddRaftVoterResponse`, versions 0 to 1.
+pub mod add_raft_voter_response {
+    use crate::codec::*;
+
+    /// `AddRaftVoterResponse`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct AddRaftVoterResponse {
+        /// `ThrottleTimeMs`, from version 0.
+        pub throttle_time_ms: i32,
+        /// `ErrorCode`, from version 0.
+        pub error_code: i16,
+        /// `ErrorMessage`, from version 0.
+        pub error_message: Option<StrBytes>,
+    }
+
+    impl Default for AddRaftVoterResponse {
+        fn default() -> Self {
+            Self { throttle_time_ms: 0, error_code: 0, error_message: Some(StrBytes::default()) }
+        }
+    }
+
+    impl Codec for AddRaftVoterResponse {
+        fn read(reader: &mut Reader) -> Result<Self, Malformed> {
+            let mut message = Self::default();
+            message.throttle_time_ms = reader.i32()?;
+            message.error_code = reader.i16()?;
+            message.error_message = reader.nullable_string()?;
+            reader.skip_tags()?;
+            Ok(message)
+        }
+
+        fn write(&self, writer: &mut Writer) {
+            writer.i32(self.throttle_time_ms);
+            writer.i16(self.error_code);
+            writer.nullable_string(self.error_message.as_ref());
+            writer.tags(Vec::new());
+        }
+    }
+
+    impl Message for AddRaftVoterResponse {
+        const VERSIONS: (i16, i16) = (0, 1);
+        const FLEXIBLE: i16 = 0;
+    }
+}
+
 pub use offset_commit_key::OffsetCommitKey;
 
 /// `OffsetCommitKey`, versions 0 to 0.

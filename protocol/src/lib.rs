@@ -68,8 +68,11 @@ pub mod messages {
     };
     pub use crate::frame::RequestHeader;
     pub use crate::generated_messages::{
+        AddRaftVoterRequest, AddRaftVoterResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
         OffsetCommitRequest, OffsetFetchRequest, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
-        offset_commit_request, offset_fetch_request, write_txn_markers_request, write_txn_markers_response,
+        add_raft_voter_request, add_raft_voter_response, describe_log_dirs_request,
+        describe_log_dirs_response, offset_commit_request, offset_fetch_request, write_txn_markers_request,
+        write_txn_markers_response,
     };
     pub use kafka_protocol::messages::*;
     pub use kafka_protocol::protocol::StrBytes;

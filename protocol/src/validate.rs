@@ -141,7 +141,7 @@ impl ValidationError {
             Self::Rejected(rejections, _) if rejections.iter().any(Rejection::is_of_timestamp) => {
                 ErrorCode::InvalidTimestamp
             }
-            Self::Malformed(UnpackError::Compression(_)) => ErrorCode::CorruptMessage,
+            Self::Malformed(UnpackError::Compression(error)) => error.code(),
             _ => ErrorCode::InvalidRecord,
         }
     }

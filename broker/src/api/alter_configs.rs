@@ -1,10 +1,19 @@
-//! AlterConfigs and IncrementalAlterConfigs, of topics and brokers (KIP-133, KIP-226, KIP-339).
+//! AlterConfigs and IncrementalAlterConfigs, of everything that has settings (KIP-133, KIP-226, KIP-339, KIP-412, KIP-714,
+//! KIP-848).
 
-use super::{Handlers, topic_admin::Refused};
+use super::{
+    Handlers,
+    topic_admin::{Refused, sentence},
+};
 use crate::{
-    config::{Key, Keys, Kind, Update, Values, check, check_topic},
+    config::{
+        ClientMetricsFault, Key, Keys, Kind, Update, Values, check, check_client_metrics, check_group,
+        check_topic,
+    },
     context::{Operation, RequestContext, Resource},
-    dynamic,
+    dynamic::{self, MIN_INSYNC_REPLICAS},
+    loggers::{LEVELS, ROOT},
+    stored::{ChangeError, RecordKind, Records},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use thalweg_protocol::{ErrorCode, messages::*};
@@ -16,6 +25,12 @@ use incremental_alter_configs_response::AlterConfigsResourceResponse as Incremen
 /// Kafka's numbers of the kinds of resources.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
+
+/// Longest value, as in Kafka.
+const MAX_VALUE: usize = i16::MAX as usize;
 
 /// Kafka's operations on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +66,12 @@ pub(super) enum Target {
     Topic(String),
     /// A broker, or the defaults of all.
     Broker(Option<BrokerId>),
+    /// The log levels of this broker.
+    Loggers,
+    /// A subscription to clients' metrics.
+    ClientMetrics(String),
+    /// A group.
+    Group(String),
 }
 
 /// What one request does to one resource.
@@ -154,7 +175,86 @@ impl Handlers {
                 }
                 self.alter_broker(id, &changes, replace, validate_only).await
             }
+            // AlterConfigs can't name them.
+            Target::Loggers if replace => {
+                Err(Refused(ErrorCode::InvalidRequest, format!("Unknown resource type {BROKER_LOGGER}")))
+            }
+            Target::Loggers => {
+                self.check_cluster(context)?;
+                self.alter_loggers(&changes, validate_only)
+            }
+            Target::ClientMetrics(name) => {
+                self.check_cluster(context)?;
+                let records = &self.broker.stored.client_metrics;
+                let keys = self.config.client_metrics_keys();
+                let check = |values: &Values| {
+                    if name.is_empty() {
+                        return Err(invalid_request("Subscription name can't be empty"));
+                    }
+                    check_client_metrics(&self.config, values).map_err(|fault| match fault {
+                        ClientMetricsFault::Request(message) => Refused(ErrorCode::InvalidRequest, message),
+                        ClientMetricsFault::Config(message) => Refused(ErrorCode::InvalidConfig, message),
+                    })
+                };
+                alter_resource(records, &name, keys, &changes, replace, validate_only, check).await
+            }
+            Target::Group(id) => {
+                if !self.allows_group(context, Operation::AlterConfigs, &id) {
+                    return Err(Refused(ErrorCode::GroupAuthorizationFailed, "Authorization failed.".into()));
+                }
+                let check = |values: &Values| {
+                    if id.is_empty() {
+                        return Err(invalid_request("Default group resources are not allowed."));
+                    }
+                    let checked = check_group(&self.config, &self.resolved.read(), values);
+                    checked.map_err(|fault| Refused(ErrorCode::InvalidConfig, fault))
+                };
+                let records = &self.broker.stored.groups;
+                let keys = self.config.group_keys();
+                alter_resource(records, &id, keys, &changes, replace, validate_only, check).await
+            }
         }
+    }
+
+    fn check_cluster(&self, context: &RequestContext) -> Result<(), Refused> {
+        match self.authorizer.allows(context, Operation::AlterConfigs, Resource::Cluster) {
+            true => Ok(()),
+            false => Err(Refused(ErrorCode::ClusterAuthorizationFailed, "Authorization failed.".into())),
+        }
+    }
+
+    /// Checks all of them before the first is changed.
+    fn alter_loggers(&self, changes: &[Change], validate_only: bool) -> Result<(), Refused> {
+        let loggers = &self.broker.loggers;
+        for change in changes {
+            let name = &change.name;
+            let word = match change.operator {
+                Operator::Append => "APPEND",
+                Operator::Subtract => "SUBTRACT",
+                Operator::Set | Operator::Delete if !loggers.exists(name) => {
+                    return Err(Refused(ErrorCode::InvalidConfig, format!("Logger {name} does not exist!")));
+                }
+                Operator::Set if !LEVELS.contains(&change.value()) => {
+                    let message = format!(
+                        "Cannot set the log level of {name} to {} as it is not a supported log level. Valid log levels are {}",
+                        change.value(),
+                        LEVELS.join(", ")
+                    );
+                    return Err(Refused(ErrorCode::InvalidConfig, message));
+                }
+                Operator::Delete if name == ROOT => {
+                    return Err(invalid_request("Removing the log level of the root logger is not allowed"));
+                }
+                Operator::Set | Operator::Delete => continue,
+            };
+            return Err(invalid_request(&format!(
+                "{word} operation is not allowed for the BROKER_LOGGER resource"
+            )));
+        }
+        if !validate_only {
+            changes.iter().for_each(|change| loggers.set(&change.name, change.value.as_deref()));
+        }
+        Ok(())
     }
 
     fn altered_target(&self, kind: i8, name: &str) -> Result<Target, Refused> {
@@ -169,7 +269,15 @@ impl Handlers {
             (BROKER, _) if name.is_empty() => Ok(Target::Broker(None)),
             (BROKER, Ok(id)) if id == own.0 => Ok(Target::Broker(Some(own))),
             (BROKER, Ok(id)) => invalid(format!("Unexpected broker id, expected {own}, but received {id}")),
-            (BROKER, Err(_)) => invalid(format!("Node id must be an integer, but it is: {name}")),
+            (BROKER_LOGGER, Ok(id)) if id == own.0 => Ok(Target::Loggers),
+            (BROKER_LOGGER, Ok(id)) => {
+                invalid(format!("Unexpected node id. Expected {own}, but received {id}"))
+            }
+            (BROKER | BROKER_LOGGER, Err(_)) => {
+                invalid(format!("Node id must be an integer, but it is: {name}"))
+            }
+            (CLIENT_METRICS, _) => Ok(Target::ClientMetrics(name.to_owned())),
+            (GROUP, _) => Ok(Target::Group(name.to_owned())),
             (other, _) => invalid(format!("Unknown resource type {other}")),
         }
     }
@@ -224,6 +332,9 @@ impl Handlers {
         };
         let values = apply(&held, changes, replace, self.config.keys(), effective)?;
         self.check_broker(id, changes, &values)?;
+        if self.broker.stored.has_eligible_replicas() {
+            check_min_insync_replicas(id, changes, &held, &values)?;
+        }
         if validate_only {
             return Ok(());
         }
@@ -269,6 +380,56 @@ impl Handlers {
     }
 }
 
+fn invalid_request(message: &str) -> Refused {
+    Refused(ErrorCode::InvalidRequest, message.to_owned())
+}
+
+/// Changes the settings of a group or a subscription; `check` sees them as they are to be. None at all are no record.
+async fn alter_resource<K: RecordKind<Key = String, Record = Values>>(
+    records: &Records<K>,
+    name: &String,
+    keys: &Keys,
+    changes: &[Change],
+    replace: bool,
+    validate_only: bool,
+    check: impl Fn(&Values) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    let changed = |held: Option<&Values>| {
+        let own = held.cloned().unwrap_or_default();
+        let effective =
+            |key: &str| own.get(key).cloned().or_else(|| keys.get(key).map(|key| key.default.to_owned()));
+        let values = apply(&own, changes, replace, keys, effective)?;
+        check(&values)?;
+        Ok(Some(values).filter(|values| !values.is_empty()))
+    };
+    if validate_only {
+        return changed(records.get(name).as_ref()).map(|_| ());
+    }
+    records.change(name, changed).await.map_err(|error| match error {
+        ChangeError::Refused(refused) => refused,
+        ChangeError::Store(error) => error.into(),
+    })
+}
+
+/// Where eligible leader replicas are on, one value holds for the whole cluster.
+fn check_min_insync_replicas(
+    id: Option<BrokerId>,
+    changes: &[Change],
+    held: &Values,
+    values: &Values,
+) -> Result<(), Refused> {
+    let removed = held.contains_key(MIN_INSYNC_REPLICAS) && !values.contains_key(MIN_INSYNC_REPLICAS);
+    let named = changes.iter().any(|change| change.name == MIN_INSYNC_REPLICAS);
+    let message = match id {
+        Some(_) if named || removed => {
+            "Broker-level min.insync.replicas cannot be altered while ELR is enabled."
+        }
+        None if removed => "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
+        _ => return Ok(()),
+    };
+    Err(Refused(ErrorCode::InvalidConfig, message.into()))
+}
+
 fn times_named<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> BTreeMap<(i8, &'a str), u32> {
     let mut times = BTreeMap::new();
     resources.for_each(|resource| *times.entry(resource).or_insert(0) += 1);
@@ -278,7 +439,7 @@ fn times_named<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> BTreeMap<(
 fn told(outcome: Result<(), Refused>) -> (i16, Option<StrBytes>) {
     match outcome {
         Ok(()) => (ErrorCode::None.code(), None),
-        Err(Refused(code, message)) => (code.code(), Some(message.into())),
+        Err(Refused(code, message)) => (code.code(), Some(sentence(message))),
     }
 }
 
@@ -339,6 +500,12 @@ fn apply(
                 changed_list(&effective(name).unwrap_or_default(), change)
             }
         };
+        if value.len() > MAX_VALUE {
+            let message = format!(
+                "The configuration value cannot be added because it exceeds the maximum value size of {MAX_VALUE} bytes."
+            );
+            return Err(Refused(ErrorCode::InvalidConfig, message));
+        }
         values.insert(name.clone(), value);
     }
     Ok(values)

@@ -1,5 +1,6 @@
 //! Checks of a produced batch, as Kafka's ProduceRequest, UnifiedLog and LogValidator make them, with their error codes.
 
+use crate::partition::NO_PRODUCER_EPOCH;
 use crate::settings::{TargetCompression, TimestampType, TopicSettings};
 use bytes::Bytes;
 use thalweg_protocol::{
@@ -81,7 +82,7 @@ pub async fn check_batch(
 ) -> Result<Checked, Refusal> {
     let batch = single_batch(version, records)?;
     let now = runtime.now_ms();
-    let room = if needs_decompression(&batch, settings, now) {
+    let room = if needs_codec(&batch, settings) {
         Some(room_to_unpack(&batch, settings, unpacking).await?)
     } else if batch.len() <= COMPUTE_ABOVE {
         return check_content(batch, settings, now);
@@ -189,8 +190,9 @@ fn check_header(batch: &Batch) -> Result<(), Refusal> {
         return Err(Refusal::invalid(format!("the base offset should be 0, but is {}", batch.base_offset())));
     }
     validate_batch(&facts(batch)).map_err(|error| Refusal::from(&error))?;
-    if batch.producer_id().is_some() && batch.producer_epoch() < 0 {
-        return Err(Refusal::invalid("a batch of an idempotent producer must have an epoch"));
+    // Without an epoch, Kafka looks at no sequence; below that, an epoch is older than any.
+    if batch.producer_id().is_some() && batch.producer_epoch() < NO_PRODUCER_EPOCH {
+        return Err(ErrorCode::InvalidProducerEpoch.into());
     }
     Ok(())
 }
@@ -207,18 +209,9 @@ fn facts(batch: &Batch) -> BatchFacts {
     }
 }
 
-/// Whether the records of a compressed batch must be seen: they stay opaque unless the topic's settings need them.
-fn needs_decompression(batch: &Batch, settings: &TopicSettings, now: i64) -> bool {
-    let compressed = batch.attributes() & Attributes::COMPRESSION != 0;
-    compressed && (settings.compact || timestamps_in_doubt(batch, settings, now))
-        || recompressed(batch, settings).is_some()
-}
-
-/// Whether the header alone shows that all timestamps are within the topic's bounds.
-fn timestamps_in_doubt(batch: &Batch, settings: &TopicSettings, now: i64) -> bool {
-    settings.timestamp_type == TimestampType::CreateTime
-        && (settings.timestamp_before_max_ms != i64::MAX
-            || batch.max_timestamp().saturating_sub(now) > settings.timestamp_after_max_ms)
+/// Whether records are to be decompressed, compressed, or both.
+fn needs_codec(batch: &Batch, settings: &TopicSettings) -> bool {
+    batch.attributes() & Attributes::COMPRESSION != 0 || recompressed(batch, settings).is_some()
 }
 
 /// The codec and level that the topic wants, where they are not the batch's.
@@ -231,12 +224,9 @@ fn recompressed(batch: &Batch, settings: &TopicSettings) -> Option<(Compression,
     }
 }
 
-/// Looks at the records as far as needed: always where they are not compressed, else only for the topic's settings.
+/// Looks at the head of every record, as Kafka does: what a header promises and the records are not, no reader could read.
 fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result<Batch, Refusal> {
     let codec = codec_of(&batch)?;
-    if codec != Compression::None && !needs_decompression(&batch, settings, now) {
-        return Ok(batch);
-    }
     let rules = Rules {
         now_ms: now,
         create_time: settings.timestamp_type == TimestampType::CreateTime,
@@ -320,6 +310,6 @@ fn told(rejection: &Rejection) -> String {
 
 impl From<&CompressionError> for Refusal {
     fn from(error: &CompressionError) -> Self {
-        Self::new(ErrorCode::CorruptMessage, &error.to_string())
+        Self::new(error.code(), &error.to_string())
     }
 }

@@ -37,6 +37,19 @@ impl Handlers {
         DeleteRecordsResponse::default().with_topics(topics)
     }
 
+    /// Whether the topic keeps the newest record of each key for ever: then no offset may cut any off.
+    fn only_compacts(&self, topic: &str) -> bool {
+        let (Some(topic), Some(key)) =
+            (self.broker.topics.by_name(topic), self.config.topic_keys().get("cleanup.policy"))
+        else {
+            return false;
+        };
+        let resolved = self.resolved.read();
+        let policy = resolved.topic_text(&self.config, &topic.record.configs, key);
+        let has = |wanted: &str| policy.split(',').any(|policy| policy.trim() == wanted);
+        has("compact") && !has("delete")
+    }
+
     async fn raise_start(
         &self,
         context: &RequestContext,
@@ -46,6 +59,9 @@ impl Handlers {
         let log = self.log_of(context, Operation::Delete, topic, wanted.partition_index)?;
         if is_internal(topic) {
             return Err(ErrorCode::InvalidTopicException);
+        }
+        if self.only_compacts(topic) {
+            return Err(ErrorCode::PolicyViolation);
         }
         let view = log.view();
         let to = if wanted.offset == ALL { view.high_watermark } else { Offset(wanted.offset) };

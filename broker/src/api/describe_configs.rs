@@ -1,15 +1,16 @@
-//! DescribeConfigs, of topics and brokers: every value, where it comes from, and what it hides (KIP-133, KIP-226).
+//! DescribeConfigs, of everything that has settings: every value, where it comes from, and what it hides (KIP-133, KIP-226,
+//! KIP-412, KIP-714, KIP-848).
 
 use super::{
     Handlers,
-    alter_configs::{BROKER, TOPIC, Target},
-    topic_admin::Refused,
+    alter_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, Target},
+    topic_admin::{Refused, sentence},
 };
 use crate::{
     config::{Key, Kind, Update, Values},
     context::{Operation, RequestContext, Resource},
 };
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_segment::BrokerId;
 
@@ -24,6 +25,9 @@ const DYNAMIC_BROKER: i8 = 2;
 const DYNAMIC_DEFAULT_BROKER: i8 = 3;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
+const BROKER_LOGGER_CONFIG: i8 = 6;
+const CLIENT_METRICS_CONFIG: i8 = 7;
+const GROUP_CONFIG: i8 = 8;
 
 impl Handlers {
     pub(super) fn describe_configs(
@@ -31,6 +35,21 @@ impl Handlers {
         context: &RequestContext,
         request: DescribeConfigsRequest,
     ) -> DescribeConfigsResponse {
+        let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+        if let Some(unknown) = request.resources.iter().find(|wanted| !known.contains(&wanted.resource_type))
+        {
+            // Kafka refuses the request as a whole.
+            let name = &unknown.resource_name;
+            let message = format!("Unexpected resource type UNKNOWN for resource {name}");
+            let results = request.resources.iter().map(|wanted| {
+                let result = DescribeConfigsResult::default().with_resource_type(wanted.resource_type);
+                result
+                    .with_resource_name(wanted.resource_name.clone())
+                    .with_error_code(ErrorCode::InvalidRequest.code())
+                    .with_error_message(Some(sentence(message.clone())))
+            });
+            return DescribeConfigsResponse::default().with_results(results.collect());
+        }
         let results = request.resources.iter().map(|wanted| {
             let result = DescribeConfigsResult::default()
                 .with_resource_type(wanted.resource_type)
@@ -48,7 +67,7 @@ impl Handlers {
                     result.with_configs(configs)
                 }
                 Err(Refused(code, message)) => {
-                    result.with_error_code(code.code()).with_error_message(Some(message.into()))
+                    result.with_error_code(code.code()).with_error_message(Some(sentence(message)))
                 }
             }
         });
@@ -63,7 +82,8 @@ impl Handlers {
         // None and an empty list both mean all of them.
         let keys = wanted.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
         let keys: Option<BTreeSet<&str>> = keys.map(|keys| keys.iter().map(StrBytes::as_str).collect());
-        let asked = |key: &Key| keys.as_ref().is_none_or(|keys| keys.contains(key.name));
+        let named = |name: &str| keys.as_ref().is_none_or(|keys| keys.contains(name));
+        let asked = |key: &Key| named(key.name);
         match self.described_target(wanted.resource_type, &wanted.resource_name)? {
             Target::Topic(name) => {
                 if !self.allows_topic(context, Operation::DescribeConfigs, &name) {
@@ -80,7 +100,67 @@ impl Handlers {
                 }
                 Ok(self.describe_broker_configs(id, asked))
             }
+            Target::Loggers => {
+                self.check_describe_cluster(context)?;
+                Ok(self.describe_loggers(named))
+            }
+            Target::ClientMetrics(name) => {
+                self.check_describe_cluster(context)?;
+                Ok(self.describe_client_metrics(&name, asked))
+            }
+            Target::Group(id) => {
+                if !self.allows_group(context, Operation::DescribeConfigs, &id) {
+                    return Err(Refused(ErrorCode::GroupAuthorizationFailed, "Authorization failed.".into()));
+                }
+                Ok(self.describe_group_configs(&id, asked))
+            }
         }
+    }
+
+    fn check_describe_cluster(&self, context: &RequestContext) -> Result<(), Refused> {
+        match self.authorizer.allows(context, Operation::DescribeConfigs, Resource::Cluster) {
+            true => Ok(()),
+            false => Err(Refused(ErrorCode::ClusterAuthorizationFailed, "Authorization failed.".into())),
+        }
+    }
+
+    fn describe_loggers(&self, named: impl Fn(&str) -> bool) -> Vec<Described> {
+        let levels = self.broker.loggers.levels().into_iter().filter(|(name, _)| named(name));
+        let described = levels.map(|(name, level)| {
+            let config = Described::default().with_name(StrBytes::from_static_str(name));
+            let config = config.with_value(Some(StrBytes::from_static_str(level)));
+            config.with_config_source(BROKER_LOGGER_CONFIG).with_documentation(None)
+        });
+        described.collect()
+    }
+
+    fn describe_client_metrics(&self, name: &str, asked: impl Fn(&Key) -> bool) -> Vec<Described> {
+        let own = self.broker.stored.client_metrics.get(&name.to_owned()).unwrap_or_default();
+        let keys = self.config.client_metrics_keys().values().filter(|key| asked(key));
+        let described = keys.map(|key| {
+            let value = own.get(key.name);
+            let synonyms = value.map(|value| synonym(key.name, &shown(key, value), CLIENT_METRICS_CONFIG));
+            let value = value.map_or(key.default, String::as_str);
+            described(key, value, synonyms.into_iter().collect(), false)
+        });
+        described.collect()
+    }
+
+    fn describe_group_configs(&self, id: &str, asked: impl Fn(&Key) -> bool) -> Vec<Described> {
+        let own = self.broker.stored.groups.get(&id.to_owned()).unwrap_or_default();
+        let resolved = self.resolved.read().clone();
+        let keys = self.config.group_keys().values().filter(|key| asked(key));
+        let described = keys.map(|key| {
+            let value = resolved.resource_text(&self.config, &own, key);
+            let broker_key = key.broker_default.and_then(|name| self.config.keys().get(name));
+            let inherited = match broker_key {
+                Some(key) => self.broker_synonyms(key),
+                None => vec![synonym(key.name, key.default, DEFAULT)],
+            };
+            let set = own.get(key.name).map(|value| synonym(key.name, &shown(key, value), GROUP_CONFIG));
+            described(key, &value, set.into_iter().chain(inherited).collect(), false)
+        });
+        described.collect()
     }
 
     fn described_target(&self, kind: i8, name: &str) -> Result<Target, Refused> {
@@ -94,6 +174,18 @@ impl Handlers {
                 invalid(format!("Unexpected broker id, expected {own} or empty string, but received {id}"))
             }
             (BROKER, Err(_)) => invalid(format!("Broker id must be an integer, but it is: {name}")),
+            (BROKER_LOGGER, _) if name.is_empty() => invalid("Broker id must not be empty".into()),
+            (BROKER_LOGGER, Ok(id)) if id == own.0 => Ok(Target::Loggers),
+            (BROKER_LOGGER, Ok(id)) => {
+                invalid(format!("Unexpected broker id, expected {own} but received {id}"))
+            }
+            (BROKER_LOGGER, Err(_)) => invalid(format!("Broker id must be an integer, but it is: {name}")),
+            (CLIENT_METRICS, _) if name.is_empty() => {
+                invalid("Client metrics subscription name must not be empty".into())
+            }
+            (CLIENT_METRICS, _) => Ok(Target::ClientMetrics(name.to_owned())),
+            (GROUP, _) if name.is_empty() => invalid("Group name must not be empty".into()),
+            (GROUP, _) => Ok(Target::Group(name.to_owned())),
             (other, _) => invalid(format!("Unsupported resource type: {other}")),
         }
     }
@@ -118,8 +210,8 @@ impl Handlers {
     }
 
     /// Every value that stands for a topic's key, the one in force first.
-    fn topic_synonyms(&self, key: &Key, own: &Values) -> Vec<Synonym> {
-        let own = own.get(key.name).map(|value| synonym(key.name, value, TOPIC_CONFIG));
+    pub(super) fn topic_synonyms(&self, key: &Key, own: &Values) -> Vec<Synonym> {
+        let own = own.get(key.name).map(|value| synonym(key.name, &shown(key, value), TOPIC_CONFIG));
         let broker_key = key.broker_default.and_then(|name| self.config.keys().get(name));
         own.into_iter().chain(broker_key.into_iter().flat_map(|key| self.broker_synonyms(key))).collect()
     }
@@ -154,6 +246,8 @@ impl Handlers {
 }
 
 fn described(key: &Key, value: &str, mut synonyms: Vec<Synonym>, read_only: bool) -> Described {
+    let shown = shown(key, value);
+    let value = &*shown;
     let sensitive = key.kind == Kind::Password;
     if sensitive {
         synonyms.iter_mut().for_each(|synonym| synonym.value = None);
@@ -169,6 +263,18 @@ fn described(key: &Key, value: &str, mut synonyms: Vec<Synonym>, read_only: bool
         .with_synonyms(synonyms)
         .with_config_type(type_number(key.kind))
         .with_documentation(Some(StrBytes::from_static_str(key.doc)))
+}
+
+/// As Kafka shows a value: an item of a list once.
+fn shown<'a>(key: &Key, value: &'a str) -> Cow<'a, str> {
+    let mut seen = BTreeSet::new();
+    match key.kind {
+        Kind::List => {
+            let items = value.split(',').map(str::trim).filter(|item| seen.insert(*item));
+            items.collect::<Vec<_>>().join(",").into()
+        }
+        _ => value.into(),
+    }
 }
 
 fn synonym(name: &'static str, value: &str, source: i8) -> Synonym {

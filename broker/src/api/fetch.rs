@@ -24,6 +24,8 @@ const TOPIC_IDS: i16 = 13;
 /// What a whole request asks for.
 struct Demand {
     max_bytes: usize,
+    /// Fewer bytes than none are wanted.
+    negative: bool,
     committed_only: bool,
     deadline: Instant,
     min_bytes: usize,
@@ -46,6 +48,9 @@ impl Handlers {
         version: i16,
         request: FetchRequest,
     ) -> Answer {
+        if ![0, 1].contains(&request.isolation_level) {
+            return refused(version, request).into();
+        }
         let demand = self.demand(version, &request);
         let by_ids = version >= TOPIC_IDS;
         let session = if version >= SESSIONS { (request.session_id, request.session_epoch) } else { (0, -1) };
@@ -85,6 +90,7 @@ impl Handlers {
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         Demand {
             max_bytes,
+            negative: version >= 3 && request.max_bytes < 0,
             committed_only: request.isolation_level == 1,
             deadline: Instant::now() + wait,
             min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
@@ -199,6 +205,10 @@ impl Handlers {
             return Err(ErrorCode::OffsetOutOfRange);
         }
         let limit = if demand.committed_only { view.last_stable } else { view.high_watermark };
+        if (demand.negative || wanted.max_bytes < 0) && wanted.offset < view.end {
+            // What Kafka makes of less than no bytes.
+            return Err(ErrorCode::UnknownServerError);
+        }
         let left = demand.max_bytes.saturating_sub(round.bytes);
         let max_bytes = left.min(usize::try_from(wanted.max_bytes).unwrap_or(0));
         // The first batch of a response is returned however large, so that a consumer can always go on (KIP-74).
@@ -336,6 +346,27 @@ fn group<'a>(fetched: impl Iterator<Item = (&'a Wanted, FetchedPartition)>) -> V
         topics.last_mut().expect("one was just added").partitions.push(partition);
     }
     topics
+}
+
+/// A request with an isolation level that there isn't: refused as a whole, and partition by partition where clients are too old
+/// to look at the whole.
+fn refused(version: i16, request: FetchRequest) -> FetchResponse {
+    let error_code = ErrorCode::UnknownServerError.code();
+    let session_id = request.session_id;
+    let (wanted, _) = partitions_of(request);
+    let refused = wanted.iter().map(|wanted| {
+        let partition_index = wanted.partition;
+        let aborted_transactions = Some(Vec::new());
+        let refused = FetchedPartition {
+            partition_index,
+            error_code,
+            aborted_transactions,
+            ..FetchedPartition::default()
+        };
+        (wanted, refused)
+    });
+    let topics = if version < TOPIC_IDS { group(refused) } else { Vec::new() };
+    FetchResponse { error_code, session_id, topics, ..FetchResponse::default() }
 }
 
 fn session_error(error: SessionError) -> FetchResponse {

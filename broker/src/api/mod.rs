@@ -1,19 +1,24 @@
 //! The requests of Kafka's protocol: one file for each, decode → authorize → execute → respond.
 
+mod acls;
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod alter_configs;
 mod authorized_operations;
 mod batch_check;
 
+mod client_quotas;
+mod delegation_tokens;
 mod delete_groups;
 mod delete_records;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod elect_leaders;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
@@ -21,20 +26,27 @@ mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
+mod log_dirs;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod partition_reassignments;
 mod produce;
+mod raft_voters;
 mod response_memory;
+mod scram_credentials;
 mod sync_group;
 mod topic_admin;
 mod transactional_batches;
 mod txn_offset_commit;
+mod unregister_broker;
+mod update_features;
 mod write_txn_markers;
 
 pub use response_memory::ResponseMemory;
@@ -50,7 +62,7 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use thalweg_protocol::{
-    ApiKey, CheckedBody, DecodeError, ErrorCode, FEATURES, Request, RequestHeader, Response, messages::*,
+    ApiKey, CheckedBody, DecodeError, ErrorCode, Request, RequestHeader, Response, messages::*,
 };
 use thalweg_runtime::Charge;
 use tokio::sync::oneshot;
@@ -231,13 +243,46 @@ impl Handlers {
             Request::IncrementalAlterConfigs(request) => {
                 self.incremental_alter_configs(context, request).await.into()
             }
+            Request::ListConfigResources(request) => {
+                self.list_config_resources(context, version, &request).into()
+            }
+            Request::DescribeLogDirs(request) => self.describe_log_dirs(context, &request).into(),
+            Request::AlterReplicaLogDirs(request) => self.alter_replica_log_dirs(context, request).into(),
+            Request::ElectLeaders(request) => self.elect_leaders(context, request).into(),
+            Request::AlterPartitionReassignments(request) => {
+                self.alter_partition_reassignments(context, request).into()
+            }
+            Request::ListPartitionReassignments(_) => self.list_partition_reassignments(context).into(),
+            Request::DescribeQuorum(request) => self.describe_quorum(context, version, &request).into(),
+            Request::UpdateFeatures(request) => self.update_features(context, version, request).await.into(),
+            Request::UnregisterBroker(request) => self.unregister_broker(context, &request).into(),
+            Request::AddRaftVoter(request) => self.add_raft_voter(context, &request).into(),
+            Request::RemoveRaftVoter(request) => self.remove_raft_voter(context, &request).into(),
+            Request::DescribeClientQuotas(request) => self.describe_client_quotas(context, &request).into(),
+            Request::AlterClientQuotas(request) => self.alter_client_quotas(context, request).await.into(),
+            Request::DescribeUserScramCredentials(request) => {
+                self.describe_user_scram_credentials(context, &request).into()
+            }
+            Request::AlterUserScramCredentials(request) => {
+                self.alter_user_scram_credentials(context, request).await.into()
+            }
+            Request::DescribeAcls(_) => self.describe_acls().into(),
+            Request::CreateAcls(request) => self.create_acls(&request).into(),
+            Request::DeleteAcls(request) => self.delete_acls(&request).into(),
+            Request::CreateDelegationToken(request) => {
+                self.create_delegation_token(context, version, request).into()
+            }
+            Request::RenewDelegationToken(_) => self.renew_delegation_token().into(),
+            Request::ExpireDelegationToken(_) => self.expire_delegation_token().into(),
+            Request::DescribeDelegationToken(_) => self.describe_delegation_token().into(),
         }
     }
 
     /// Versions and features (KIP-35, KIP-511, KIP-584).
     fn api_versions(&self, header: &RequestHeader, request: &ApiVersionsRequest) -> ApiVersionsResponse {
         let version = header.api_version;
-        let response = thalweg_protocol::api_versions_response(version, FEATURES, 0);
+        let (features, epoch) = self.broker.stored.feature_levels();
+        let response = thalweg_protocol::api_versions_response(version, &features, epoch);
         if !header.is_served() {
             return response.with_error_code(ErrorCode::UnsupportedVersion.code());
         }
@@ -260,7 +305,10 @@ fn changes_anything(request: &Request) -> bool {
         | Request::DeleteRecords(_)
         | Request::FindCoordinator(_)
         | Request::AlterConfigs(_)
-        | Request::IncrementalAlterConfigs(_) => true,
+        | Request::IncrementalAlterConfigs(_)
+        | Request::UpdateFeatures(_)
+        | Request::AlterClientQuotas(_)
+        | Request::AlterUserScramCredentials(_) => true,
         Request::Metadata(request) => request.topics.is_some() && request.allow_auto_topic_creation,
         _ => false,
     }

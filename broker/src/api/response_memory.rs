@@ -21,7 +21,7 @@ pub struct ResponseMemory {
 }
 
 /// APIs that answer a small request at length, and at once: what is charged before is held while the response is made.
-const EXPANDING: [ApiKey; 9] = [
+const EXPANDING: [ApiKey; 16] = [
     ApiKey::Metadata,
     ApiKey::DescribeTopicPartitions,
     ApiKey::DescribeConfigs,
@@ -31,6 +31,13 @@ const EXPANDING: [ApiKey; 9] = [
     ApiKey::DescribeProducers,
     ApiKey::DescribeTransactions,
     ApiKey::ListTransactions,
+    ApiKey::ListConfigResources,
+    ApiKey::DescribeLogDirs,
+    ApiKey::ElectLeaders,
+    ApiKey::DescribeClientQuotas,
+    ApiKey::DescribeUserScramCredentials,
+    ApiKey::CreateAcls,
+    ApiKey::DeleteAcls,
 ];
 
 impl ResponseMemory {

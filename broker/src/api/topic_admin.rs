@@ -12,6 +12,7 @@ use std::{
 };
 use thalweg_metadata::MetadataError;
 use thalweg_protocol::{ErrorCode, messages::*};
+use thalweg_segment::BrokerId;
 
 use create_partitions_request::CreatePartitionsTopic;
 use create_partitions_response::CreatePartitionsTopicResult;
@@ -22,8 +23,7 @@ use delete_topics_response::DeletableTopicResult;
 /// Most partitions that one request may create, as in Kafka.
 const MAX_PARTITIONS_PER_REQUEST: u64 = 10_000;
 const TOO_MANY_PARTITIONS: &str = "Excessively large number of partitions per request.";
-/// Where a setting comes from, in Kafka's numbers.
-const SOURCE_TOPIC: i8 = 1;
+/// Where a setting comes from that nobody has set, in Kafka's numbers.
 const SOURCE_DEFAULT: i8 = 5;
 
 const EMPTY_ASSIGNMENT: &str = "The manual partition assignment includes an empty replica list.";
@@ -31,6 +31,15 @@ const NO_SUCH_PARTITION: &str = "This server does not host this topic-partition.
 
 /// An error and the sentence that goes with it.
 pub(super) struct Refused(pub ErrorCode, pub String);
+
+/// Longest text in a response. What quotes a name of the request may be longer; then its end is left out.
+const MAX_MESSAGE: usize = i16::MAX as usize;
+
+/// The message of a refusal, as a response can hold it.
+pub(super) fn sentence(message: String) -> StrBytes {
+    let end = message.floor_char_boundary(MAX_MESSAGE);
+    StrBytes::from_string(message[..end].to_owned())
+}
 
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
@@ -77,7 +86,8 @@ impl Handlers {
             results.push(outcome.unwrap_or_else(|Refused(code, message)| {
                 let result =
                     CreatableTopicResult::default().with_name(topic.name).with_error_code(code.code());
-                let result = result.with_error_message(Some(message.into())).with_configs(Some(Vec::new()));
+                let result =
+                    result.with_error_message(Some(sentence(message))).with_configs(Some(Vec::new()));
                 result.with_num_partitions(-1).with_replication_factor(-1)
             }));
         }
@@ -99,7 +109,7 @@ impl Handlers {
         validate_only: bool,
     ) -> Result<CreatableTopicResult, Refused> {
         self.check_new_name(context, &topic.name)?;
-        check_shape(topic)?;
+        check_shape(topic, self.broker.settings.broker)?;
         let configs = topic.configs.iter().map(|config| match &config.value {
             Some(value) => Ok((config.name.to_string(), value.to_string())),
             None => {
@@ -147,11 +157,11 @@ impl Handlers {
 
     /// Every setting of a new topic, as CreateTopics answers them.
     fn effective_configs(&self, own: &Values) -> Vec<CreatableTopicConfigs> {
-        let resolved = self.resolved.read();
+        let resolved = self.resolved.read().clone();
         let keys = self.config.topic_keys().values();
         keys.map(|key| {
             let value = resolved.topic_text(&self.config, own, key).into_owned();
-            let source = if own.contains_key(key.name) { SOURCE_TOPIC } else { SOURCE_DEFAULT };
+            let source = self.topic_synonyms(key, own).first().map_or(SOURCE_DEFAULT, |first| first.source);
             let config = CreatableTopicConfigs::default().with_name(StrBytes::from_static_str(key.name));
             config.with_value(Some(value.into())).with_config_source(source)
         })
@@ -184,7 +194,7 @@ impl Handlers {
                     result = result.with_name(Some(topic_name(topic.name()))).with_topic_id(topic.id());
                 }
                 Err(Refused(code, message)) => {
-                    result = result.with_error_code(code.code()).with_error_message(Some(message.into()));
+                    result = result.with_error_code(code.code()).with_error_message(Some(sentence(message)));
                 }
             }
             responses.push(result);
@@ -258,7 +268,8 @@ impl Handlers {
                 .with_name(wanted.name.clone())
                 .with_error_message(None);
             if let Err(Refused(code, message)) = outcome {
-                result = result.with_error_code(code.code()).with_error_message(Some(message.into()));
+                let message = Some(message).filter(|message| !message.is_empty());
+                result = result.with_error_code(code.code()).with_error_message(message.map(sentence));
             }
             results.push(result);
         }
@@ -275,7 +286,8 @@ impl Handlers {
         if !self.allows_topic(context, Operation::Alter, name) {
             return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
         }
-        let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, NO_SUCH_PARTITION);
+        // Kafka leaves it at the code.
+        let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, "");
         let topic = self.broker.topics.by_name(name).ok_or_else(missing)?;
         let have = topic.logs.len() as i64;
         let count = i64::from(wanted.count);
@@ -304,8 +316,8 @@ impl Handlers {
             );
             return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
         }
-        if wanted.assignments.iter().flatten().any(|assignment| assignment.broker_ids.is_empty()) {
-            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, EMPTY_ASSIGNMENT));
+        for assignment in wanted.assignments.iter().flatten() {
+            check_replicas(self.broker.settings.broker, &assignment.broker_ids)?;
         }
         if !validate_only {
             self.broker.topics.grow(&topic, u32::try_from(count).unwrap_or(u32::MAX)).await?;
@@ -314,9 +326,26 @@ impl Handlers {
     }
 }
 
-/// Partition count, replication factor and assignments, as Kafka's controller checks them. Which brokers an assignment
-/// names has no meaning here: every batch is in the object store.
-fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
+/// The replicas of one partition, as Kafka's controller checks them where they are given by hand: `own` is the only broker.
+pub(super) fn check_replicas(own: BrokerId, replicas: &[impl Copy + Into<i32>]) -> Result<(), Refused> {
+    let refused = |message: String| Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+    let mut sorted: Vec<i32> = replicas.iter().map(|id| (*id).into()).collect();
+    sorted.sort_unstable();
+    match (sorted.first(), sorted.iter().find(|id| **id != own.0)) {
+        (None, _) => refused(EMPTY_ASSIGNMENT.to_owned()),
+        // In order, what comes twice may stand before what isn't there.
+        (_, Some(other)) if *other < own.0 || sorted.get(1) != Some(&own.0) => refused(format!(
+            "The manual partition assignment includes broker {other}, but no such broker is registered."
+        )),
+        _ if sorted.len() > 1 => {
+            refused(format!("The manual partition assignment includes the broker {own} more than once."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Partition count, replication factor and assignments, as Kafka's controller checks them.
+fn check_shape(topic: &CreatableTopic, own: BrokerId) -> Result<(), Refused> {
     if topic.assignments.is_empty() {
         let invalid = |count: i32| count < -1 || count == 0;
         return match (invalid(topic.replication_factor.into()), invalid(topic.num_partitions)) {
@@ -342,17 +371,12 @@ fn check_shape(topic: &CreatableTopic) -> Result<(), Refused> {
     }
     let mut named = BTreeMap::new();
     for assignment in &topic.assignments {
-        let message = match (named.insert(assignment.partition_index, ()), assignment.broker_ids.is_empty()) {
-            (Some(()), _) => {
-                format!(
-                    "Found multiple manual partition assignments for partition {}",
-                    assignment.partition_index
-                )
-            }
-            (None, true) => EMPTY_ASSIGNMENT.to_owned(),
-            (None, false) => continue,
-        };
-        return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+        if named.insert(assignment.partition_index, ()).is_some() {
+            let index = assignment.partition_index;
+            let message = format!("Found multiple manual partition assignments for partition {index}");
+            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+        }
+        check_replicas(own, &assignment.broker_ids)?;
     }
     let consecutive = named.keys().copied().eq(0..topic.assignments.len() as i32);
     let message = "partitions should be a consecutive 0-based integer sequence";

@@ -55,11 +55,12 @@ impl Handlers {
                 refuse(topics, &refusal_of(version, code), |ready| ready.verification.is_some());
             }
             Ok(codes) => {
-                for ((topic, partition), code) in partitions.iter().zip(codes) {
-                    if code.is_error() {
-                        refuse_one(topics, topic, *partition, &refusal_of(version, code));
-                    }
-                }
+                // In the order of the partitions, which are those that wait for what was verified.
+                let mut codes = codes.into_iter();
+                refuse_each(topics, |ready| {
+                    let code = ready.verification.as_ref().and_then(|_| codes.next())?;
+                    code.is_error().then(|| refusal_of(version, code))
+                });
             }
         }
     }
@@ -87,17 +88,15 @@ fn transactional_mut(topics: &mut [Checks]) -> impl Iterator<Item = (i32, &mut R
 
 /// Refuses the transactional batches that `which` says.
 fn refuse(topics: &mut [Checks], refusal: &Refusal, which: impl Fn(&Ready) -> bool) {
-    for (_, check) in topics.iter_mut().flat_map(|(_, _, checks)| checks) {
-        if check.as_ref().is_ok_and(|ready| is_transactional(ready) && which(ready)) {
-            *check = Err(refusal.clone());
-        }
-    }
+    refuse_each(topics, |ready| which(ready).then(|| refusal.clone()));
 }
 
-fn refuse_one(topics: &mut [Checks], topic: &str, partition: i32, refusal: &Refusal) {
-    for (index, check) in topics.iter_mut().flat_map(|(_, _, checks)| checks) {
-        if *index == partition && check.as_ref().is_ok_and(|ready| ready.topic.name() == topic) {
-            *check = Err(refusal.clone());
+/// Refuses the transactional batches that `why` gives a reason for.
+fn refuse_each(topics: &mut [Checks], mut why: impl FnMut(&Ready) -> Option<Refusal>) {
+    for (_, check) in topics.iter_mut().flat_map(|(_, _, checks)| checks) {
+        let ready = check.as_ref().ok().filter(|ready| is_transactional(ready));
+        if let Some(refusal) = ready.and_then(&mut why) {
+            *check = Err(refusal);
         }
     }
 }

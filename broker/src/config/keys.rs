@@ -1,4 +1,4 @@
-//! Every key there is: Kafka's, from two tables of facts, and our own.
+//! Every key there is: Kafka's, from tables of facts, and our own.
 
 use super::value::{Kind, Valid};
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ pub type Keys = BTreeMap<&'static str, Key>;
 
 const BROKER_TABLE: &str = include_str!("kafka_broker_keys.tsv");
 const TOPIC_TABLE: &str = include_str!("kafka_topic_keys.tsv");
+const GROUP_TABLE: &str = include_str!("kafka_group_keys.tsv");
 
 /// Every key of a broker: ours and Kafka's.
 pub fn broker_keys() -> Keys {
@@ -55,7 +56,23 @@ pub fn broker_keys() -> Keys {
 
 /// Every key of a topic.
 pub fn topic_keys() -> Keys {
-    rows(TOPIC_TABLE).map(|row| (row[0], kafka_topic_key(&row))).collect()
+    let acting = |name: &str| TOPIC_ACTING.iter().find(|(key, _)| *key == name).map_or("", |(_, doc)| doc);
+    rows(TOPIC_TABLE).map(|row| (row[0], kafka_resource_key(&row, acting(row[0])))).collect()
+}
+
+/// Every key of a group.
+pub fn group_keys() -> Keys {
+    rows(GROUP_TABLE).map(|row| (row[0], kafka_resource_key(&row, ""))).collect()
+}
+
+/// Every key of a subscription to clients' metrics (KIP-714).
+pub fn client_metrics_keys() -> Keys {
+    let rows = [
+        ["interval.ms", "int", "300000", "", ""],
+        ["match", "list", "", "", ""],
+        ["metrics", "list", "", "", ""],
+    ];
+    rows.iter().map(|row| (row[0], kafka_resource_key(row, ""))).collect()
 }
 
 fn rows(table: &'static str) -> impl Iterator<Item = [&'static str; 5]> {
@@ -82,13 +99,16 @@ fn kafka_broker_key(&[name, kind, default, update, valid]: &[&'static str; 5]) -
     }
 }
 
-fn kafka_topic_key(&[name, kind, default, broker_default, valid]: &[&'static str; 5]) -> Key {
+fn kafka_resource_key(
+    &[name, kind, default, broker_default, valid]: &[&'static str; 5],
+    doc: &'static str,
+) -> Key {
     Key {
         name,
         kind: Kind::named(kind),
         default,
         valid: Valid::parse(valid),
-        doc: TOPIC_ACTING.iter().find(|(key, _)| *key == name).map_or("", |(_, doc)| doc),
+        doc,
         update: Update::ClusterWide,
         broker_default: Some(broker_default).filter(|name| !name.is_empty()),
     }
@@ -351,7 +371,8 @@ mod tests {
 
     #[test]
     fn every_default_is_valid_for_its_own_key() {
-        for key in broker_keys().values().chain(topic_keys().values()) {
+        let tables = [broker_keys(), topic_keys(), group_keys(), client_metrics_keys()];
+        for key in tables.iter().flat_map(Keys::values) {
             if !key.default.is_empty() {
                 let checked = super::super::value::check(key, key.default);
                 assert!(checked.is_ok(), "{} = {}: {checked:?}", key.name, key.default);
@@ -364,7 +385,8 @@ mod tests {
         let (broker, topic) = (broker_keys(), topic_keys());
         assert!(ACTING.iter().all(|(name, _)| broker.contains_key(name)));
         assert!(TOPIC_ACTING.iter().all(|(name, _)| topic.contains_key(name)));
-        let defaults = topic.values().filter_map(|key| key.broker_default);
+        let group = group_keys();
+        let defaults = topic.values().chain(group.values()).filter_map(|key| key.broker_default);
         assert!(defaults.into_iter().all(|name| broker.contains_key(name)));
     }
 }

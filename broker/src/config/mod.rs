@@ -3,6 +3,8 @@
 //! Sources in rising order: defaults, a file in Kafka's `server.properties` syntax, the environment
 //! (`THALWEG_ADVERTISED_LISTENERS` for `advertised.listeners`), `--set key=value`, and what AlterConfigs has stored.
 
+mod client_metrics;
+mod groups;
 mod keys;
 mod listeners;
 mod resolve;
@@ -10,7 +12,9 @@ mod sources;
 mod suggest;
 mod value;
 
-pub use keys::{Key, Keys, Update, broker_keys, topic_keys};
+pub use client_metrics::{Fault as ClientMetricsFault, check_client_metrics};
+pub use groups::{GroupConfig, check_group};
+pub use keys::{Key, Keys, Update, broker_keys, client_metrics_keys, group_keys, topic_keys};
 pub use listeners::{ListenerSpec, advertised};
 pub use resolve::{Resolved, Values, check_topic, topic_resolver};
 pub use sources::{Source, from_environment, parse_properties, split_argument};
@@ -60,6 +64,8 @@ pub struct Setting {
 pub struct Config {
     keys: Keys,
     topic_keys: Keys,
+    group_keys: Keys,
+    client_metrics_keys: Keys,
     given: BTreeMap<&'static str, Setting>,
     warnings: Vec<String>,
 }
@@ -70,6 +76,8 @@ impl Config {
         let mut config = Self {
             keys: broker_keys(),
             topic_keys: topic_keys(),
+            group_keys: group_keys(),
+            client_metrics_keys: client_metrics_keys(),
             given: BTreeMap::new(),
             warnings: Vec::new(),
         };
@@ -124,6 +132,16 @@ impl Config {
     /// The keys of a topic.
     pub fn topic_keys(&self) -> &Keys {
         &self.topic_keys
+    }
+
+    /// The keys of a group.
+    pub fn group_keys(&self) -> &Keys {
+        &self.group_keys
+    }
+
+    /// The keys of a subscription to clients' metrics.
+    pub fn client_metrics_keys(&self) -> &Keys {
+        &self.client_metrics_keys
     }
 
     /// The value of a key that was given, and its source.

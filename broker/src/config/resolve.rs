@@ -1,6 +1,6 @@
 //! What is in force for the broker and for each topic: the start's settings with those laid over that were stored since.
 
-use super::{Config, ConfigError, Key, value::check};
+use super::{Config, ConfigError, Key, Keys, value::check};
 use crate::coordinator::{groups::GroupSettings, transactions::TransactionSettings};
 use crate::settings::{
     BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
@@ -30,7 +30,8 @@ impl Resolved {
         stored.map_or_else(|| config.text(name), String::as_str)
     }
 
-    fn number(&self, config: &Config, name: &str) -> i64 {
+    /// A number in force of a broker's key whose values are checked to be numbers.
+    pub fn number(&self, config: &Config, name: &str) -> i64 {
         self.text(config, name).trim().parse().unwrap_or_else(|_| config.number(name))
     }
 
@@ -50,6 +51,15 @@ impl Resolved {
             max_request_partitions: self.size(config, "max.request.partition.size.limit"),
             delete_topics: self.text(config, "delete.topic.enable").eq_ignore_ascii_case("true"),
             topic: self.topic(config, &Values::new()),
+        }
+    }
+
+    /// The value in force of a key of a group or a subscription, given its own settings.
+    pub fn resource_text<'a>(&'a self, config: &'a Config, own: &'a Values, key: &'a Key) -> Cow<'a, str> {
+        match (own.get(key.name), key.broker_default) {
+            (Some(value), _) => value.into(),
+            (None, Some(name)) => self.text(config, name).into(),
+            (None, None) => key.default.into(),
         }
     }
 
@@ -120,13 +130,22 @@ pub fn topic_resolver(config: Arc<Config>, resolved: Arc<RwLock<Resolved>>) -> R
 
 /// Checks a topic's own settings. Returns the first fault as a sentence.
 pub fn check_topic(config: &Config, own: &Values) -> Result<(), String> {
-    for (name, value) in own {
-        let key = config
-            .topic_keys()
-            .get(name.as_str())
-            .ok_or_else(|| format!("Unknown topic config name: {name}"))?;
+    check_values(config.topic_keys(), "topic", own)?;
+    if own.get("remote.storage.enable").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+        let message = "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.";
+        return Err(message.to_owned());
+    }
+    Ok(())
+}
+
+/// Whether there are such keys, and each value is one of its key. Returns the first fault as a sentence.
+pub(super) fn check_values(keys: &Keys, kind: &str, own: &Values) -> Result<(), String> {
+    if let Some(name) = own.keys().find(|name| !keys.contains_key(name.as_str())) {
+        return Err(format!("Unknown {kind} config name: {name}"));
+    }
+    for (key, value) in own.iter().filter_map(|(name, value)| Some((keys.get(name.as_str())?, value))) {
         check(key, value).map_err(|fault| {
-            format!("Invalid value {value} for configuration {name}: {}", fault.in_kafkas_words())
+            format!("Invalid value {value} for configuration {}: {}", key.name, fault.in_kafkas_words())
         })?;
     }
     Ok(())

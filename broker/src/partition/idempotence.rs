@@ -3,6 +3,8 @@
 use super::AppendError;
 use thalweg_segment::{BatchEntry, LogState, ProducedBatch, ProducerState};
 
+/// The epoch of a producer that has none, as only very odd ones do: its sequences aren't looked at.
+pub const NO_PRODUCER_EPOCH: i16 = -1;
 /// Base sequence of what coordinators write for a producer.
 const NO_SEQUENCE: i32 = -1;
 /// First version of the transaction protocol in which every transaction has an epoch of its own.
@@ -107,7 +109,7 @@ fn judge_known(producer: &ProducerState, entry: &BatchEntry) -> Result<Sequencin
         });
     }
     let last = last_sequence(producer, entry);
-    if has_sequence && !follows(last, entry.base_sequence) {
+    if has_sequence && producer.epoch != NO_PRODUCER_EPOCH && !follows(last, entry.base_sequence) {
         return Err(SequenceError::OutOfOrder { producer: id, found: entry.base_sequence, last });
     }
     if producer.transaction_start.is_some() && !entry.is_transactional() {
@@ -224,6 +226,19 @@ mod tests {
         assert_eq!(judge(&state, &of(5, 1, 3)), Ok(Sequencing::Next));
         let transactional = BatchEntry { attributes: 0x10, ..of(9, 4, 3) };
         assert_eq!(judge(&state, &transactional), Ok(Sequencing::Next));
+    }
+
+    #[test]
+    fn sequences_of_a_producer_without_an_epoch_are_not_looked_at() {
+        let state = state(&[entry(NO_PRODUCER_EPOCH, 0, 1, 0)]);
+        for next in [entry(NO_PRODUCER_EPOCH, 9, 1, 1), entry(0, 5, 1, 1)] {
+            assert_eq!(judge(&state, &next), Ok(Sequencing::Next));
+        }
+        let again = judge(&state, &entry(NO_PRODUCER_EPOCH, 0, 1, 1));
+        assert!(matches!(again, Ok(Sequencing::Duplicate(_))), "{again:?}");
+        let known = self::state(&[entry(0, 0, 1, 0)]);
+        let stale = judge(&known, &entry(NO_PRODUCER_EPOCH, 1, 1, 1));
+        assert!(matches!(stale, Err(SequenceError::StaleEpoch { current: 0, .. })), "{stale:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod logs;
 mod producer_memory;
 mod transactions;
 
-pub use idempotence::{SequenceError, Sequencing, judge, judge_marker};
+pub use idempotence::{NO_PRODUCER_EPOCH, SequenceError, Sequencing, judge, judge_marker};
 pub use log::{AppendError, Appended, Closed, Log, LogView};
 pub use logs::Logs;
 pub use producer_memory::{ProducerMemory, ProducerMemoryPart};

@@ -1,7 +1,7 @@
 //! Topics and settings.
 
 use super::{
-    bed::{Bed, answer, text, topic},
+    bed::{Bed, answer, rest_of, text, topic},
     catalogue::new_topic,
     versions::furnished,
 };
@@ -186,7 +186,7 @@ async fn a_large_response_is_charged_until_it_is_written() {
     assert_eq!(responses.used(), first.len());
 
     // The next is not even made before there is room for it.
-    let rest: Vec<_> = std::iter::from_fn(|| responses.try_charge(16 * 1024)).collect();
+    let rest = rest_of(responses);
     let mut second = Box::pin(ask());
     assert!(futures::poll!(&mut second).is_pending());
     assert_eq!(responses.waiting(), 1);

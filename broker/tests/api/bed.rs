@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use thalweg_broker::{
     api::Handlers,
     broker::Broker,
-    config::{Config, Resolved, Source, topic_resolver},
+    config::{Config, GroupConfig, Resolved, Source, topic_resolver},
     context::{AllowAll, Principal, Unlimited},
     dynamic,
     net::{Class, Frame, Peer, Reply, Service},
@@ -16,7 +16,7 @@ use thalweg_broker::{
 };
 use thalweg_metadata::MemoryKv;
 use thalweg_protocol::{ApiKey, Request, RequestHeader, Response, client, messages::*};
-use thalweg_runtime::Runtime;
+use thalweg_runtime::{Budget, Charge, Runtime};
 use thalweg_segment::{Patience, Store};
 
 /// The answer of one API, out of the response to any.
@@ -97,6 +97,12 @@ impl Bed {
         Self { durable, settings, broker, handlers }
     }
 
+    /// What holds for a group.
+    pub fn group_config(&self, id: &str) -> GroupConfig {
+        let Handlers { config, resolved, .. } = &self.handlers;
+        self.broker.stored.group_config(config, &resolved.read(), id)
+    }
+
     /// Sends a request and takes the answer apart; none where the broker gives none.
     pub async fn ask(&self, version: i16, request: impl Into<Request>) -> Option<Response> {
         let request = request.into();
@@ -159,6 +165,12 @@ impl Bed {
         assert_eq!(response.topics[0].error_code, 0, "{response:?}");
         response.topics[0].topic_id
     }
+}
+
+/// Takes all that is free of a budget, also what is kept for small charges.
+pub fn rest_of(budget: &Budget) -> Vec<Charge> {
+    let sizes = [1 << 20, 1 << 10, 1].into_iter();
+    sizes.flat_map(|bytes| std::iter::from_fn(move || budget.try_charge(bytes))).collect()
 }
 
 /// A text as messages have it.

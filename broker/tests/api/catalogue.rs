@@ -1,6 +1,7 @@
 //! For every API requests in any of its versions: some that are fine, and some that are not.
 
 use super::{
+    admin_catalogue,
     bed::{text, topic},
     transaction_requests as transactions,
 };
@@ -64,10 +65,40 @@ pub fn requests(api: ApiKey, version: i16, world: &World) -> Vec<(String, Reques
         ApiKey::DescribeProducers => named(transactions::describe_producers(world)),
         ApiKey::DescribeTransactions => named(transactions::describe()),
         ApiKey::ListTransactions => named(transactions::list(version)),
+        ApiKey::ListConfigResources => named(admin_catalogue::list_config_resources(version)),
+        ApiKey::DescribeLogDirs => named(admin_catalogue::describe_log_dirs(world)),
+        ApiKey::AlterReplicaLogDirs => named(admin_catalogue::alter_replica_log_dirs(world)),
+        ApiKey::ElectLeaders => named(admin_catalogue::elect_leaders(version, world)),
+        ApiKey::AlterPartitionReassignments => {
+            named(admin_catalogue::alter_partition_reassignments(version, world))
+        }
+        ApiKey::ListPartitionReassignments => named(admin_catalogue::list_partition_reassignments(world)),
+        ApiKey::DescribeQuorum => named(admin_catalogue::describe_quorum()),
+        ApiKey::UpdateFeatures => named(admin_catalogue::update_features(version)),
+        ApiKey::UnregisterBroker => named(admin_catalogue::unregister_broker()),
+        ApiKey::AddRaftVoter => named(admin_catalogue::add_raft_voter()),
+        ApiKey::RemoveRaftVoter => named(admin_catalogue::remove_raft_voter()),
+        ApiKey::DescribeClientQuotas => named(admin_catalogue::describe_client_quotas()),
+        ApiKey::AlterClientQuotas => named(admin_catalogue::alter_client_quotas(version, world)),
+        ApiKey::DescribeUserScramCredentials => named(admin_catalogue::describe_user_scram_credentials()),
+        ApiKey::AlterUserScramCredentials => named(admin_catalogue::alter_user_scram_credentials()),
+        ApiKey::DescribeAcls => named(admin_catalogue::describe_acls()),
+        ApiKey::CreateAcls => named(admin_catalogue::create_acls()),
+        ApiKey::DeleteAcls => named(admin_catalogue::delete_acls()),
+        ApiKey::CreateDelegationToken => named(admin_catalogue::create_delegation_token(version)),
+        ApiKey::RenewDelegationToken => {
+            vec![("a token".into(), RenewDelegationTokenRequest::default().into())]
+        }
+        ApiKey::ExpireDelegationToken => {
+            vec![("a token".into(), ExpireDelegationTokenRequest::default().into())]
+        }
+        ApiKey::DescribeDelegationToken => {
+            vec![("all".into(), DescribeDelegationTokenRequest::default().with_owners(None).into())]
+        }
     }
 }
 
-type Named<T> = Vec<(&'static str, T)>;
+pub type Named<T> = Vec<(&'static str, T)>;
 
 fn named<T: Into<Request>>(requests: Named<T>) -> Vec<(String, Request)> {
     requests.into_iter().map(|(name, request)| (name.to_owned(), request.into())).collect()

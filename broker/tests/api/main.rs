@@ -1,9 +1,12 @@
 //! The APIs, each driven through whole frames as from a socket, on a broker in memory.
 
 mod admin;
+mod admin_apis;
+mod admin_catalogue;
 mod bed;
 mod catalogue;
 mod groups;
+mod oddities;
 mod produce;
 mod transaction_requests;
 mod transactions;

@@ -73,6 +73,12 @@ impl LogTail {
         Oldest::Flushed(batch)
     }
 
+    /// Bytes of the batches that end behind `from`.
+    pub(super) fn bytes_from(&self, from: Offset) -> usize {
+        let first = self.batches.partition_point(|batch| batch.end_offset() <= from);
+        self.batches.range(first..).map(Batch::len).sum()
+    }
+
     /// None where `from` is older than what is held.
     pub(super) fn read(
         &self,

@@ -3,7 +3,7 @@
 use super::{Extent, ObjectRef};
 use crate::LogSegmentRecord;
 use std::sync::Arc;
-use thalweg_segment::{BlockEntry, Index, LogId, Offset};
+use thalweg_segment::{BlockEntry, Index, LogId, OBJECT_HEADER_LEN, Offset};
 
 /// What one object holds: an extent for each log, and of which logs it has the state, at which offset.
 pub(super) struct Contents {
@@ -19,6 +19,8 @@ impl Contents {
             base: record.base_offset,
             end: record.end_offset,
             max_timestamp: record.max_timestamp,
+            // Its batches, and the state of its log behind them.
+            bytes: record.shape.index_position.saturating_sub(OBJECT_HEADER_LEN as u64),
             object: object.clone(),
         };
         Self { extents: vec![(record.log, extent)], states: vec![(record.log, record.end_offset, object)] }
@@ -43,6 +45,7 @@ fn extent_of(blocks: &[BlockEntry], object: &Arc<ObjectRef>) -> Option<Extent> {
         base: blocks.first()?.base_offset,
         end: blocks.last()?.end_offset,
         max_timestamp: blocks.iter().map(|block| block.max_timestamp).max()?,
+        bytes: blocks.iter().map(|block| u64::from(block.size)).sum(),
         object: object.clone(),
     })
 }

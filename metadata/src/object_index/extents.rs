@@ -13,6 +13,8 @@ pub struct Extent {
     pub end: Offset,
     /// Highest timestamp of its records; no lower than that, where another object's extent hides a part of it.
     pub max_timestamp: i64,
+    /// Bytes that it takes in its object; an estimate by the number of offsets, where another object's extent hides a part of it.
+    pub bytes: u64,
     /// The object whose index block describes it.
     pub object: Arc<ObjectRef>,
 }
@@ -21,7 +23,11 @@ impl Extent {
     /// The part of it in `base..end`, if there is one.
     fn clip(&self, base: Offset, end: Offset) -> Option<Self> {
         let (base, end) = (self.base.max(base), self.end.min(end));
-        (base < end).then(|| Self { base, end, ..self.clone() })
+        let bytes = || {
+            let (part, whole) = (end.0.abs_diff(base.0), self.end.0.abs_diff(self.base.0));
+            u64::try_from(u128::from(self.bytes) * u128::from(part) / u128::from(whole)).unwrap_or(u64::MAX)
+        };
+        (base < end).then(|| Self { base, end, bytes: bytes(), ..self.clone() })
     }
 
     /// Which of two objects with the same batches serves a reader better: a log segment has the largest blocks and survives
@@ -124,7 +130,8 @@ mod tests {
         let id = SegmentId { number, ..SegmentId::default() };
         let shape = ObjectShape { size: 0, index_position: 0, index_size: 0 };
         let object = ObjectRef { id, kind, path: segment_path(id), shape, adopts: None };
-        Extent { base: Offset(base), end: Offset(base + length), max_timestamp: 0, object: Arc::new(object) }
+        let (base, end) = (Offset(base), Offset(base + length));
+        Extent { base, end, max_timestamp: 0, bytes: length as u64, object: Arc::new(object) }
     }
 
     fn any_extent() -> impl Strategy<Value = (Kind, i64, i64)> {
@@ -157,6 +164,9 @@ mod tests {
             }
             for pair in extents.sorted.windows(2) {
                 prop_assert!(pair[0].end <= pair[1].base);
+            }
+            for extent in &extents.sorted {
+                prop_assert_eq!(extent.bytes, extent.end.0.abs_diff(extent.base.0), "a byte for each offset");
             }
             for offset in 0..60 {
                 let seen = extents.from(Offset(offset)).first().filter(|extent| extent.base.0 <= offset);

@@ -1,7 +1,7 @@
 //! Life and death of the real binary: kill -9, SIGTERM, a second broker on the same store, bad command lines.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests of real processes, in real time")]
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{process::ExitStatus, sync::atomic::Ordering, time::Duration};
 use thalweg_end_to_end::{
     kafka::{self, Connection, IdempotentProducer},
     proxy::{Faults, Latency, Proxy},
@@ -50,6 +50,36 @@ async fn sigterm_ends_the_broker_with_status_0_and_loses_nothing() {
     assert_eq!(status.code(), Some(0), "{}", broker.process().output_tail());
     broker.start_again().unwrap();
     producer.check_all().await.unwrap();
+}
+
+/// Starts brokers on one store at once; gives what those said and how they ended that were overtaken before they listened.
+fn overtaken_in_start() -> Vec<(String, ExitStatus)> {
+    let store = tempfile::tempdir().unwrap();
+    let folders: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let options = Options::new().unwrap().set("listeners", "PLAINTEXT://127.0.0.1:0");
+    let options = options.set("object.store.url", format!("file:{}", store.path().join("data").display()));
+    let mut brokers: Vec<_> = folders.iter().map(|folder| options.spawn_in(folder.path()).unwrap()).collect();
+    let mut overtaken = Vec::new();
+    for broker in &mut brokers {
+        let listens = |said: &str| said.contains("listening on").then_some(());
+        // It ended before.
+        if broker.wait_for_output("it listens", PATIENCE, listens).is_err() {
+            overtaken.push((broker.output(), broker.wait_for_exit(PATIENCE).unwrap()));
+        } else {
+            broker.kill().unwrap();
+        }
+    }
+    assert!(overtaken.len() < brokers.len(), "one is the last to open the store");
+    overtaken
+}
+
+#[test]
+fn who_is_overtaken_in_its_start_ends_with_status_3() {
+    // How they run into one another is chance.
+    let overtaken = (0..20).map(|_| overtaken_in_start()).find(|overtaken| !overtaken.is_empty());
+    for (said, status) in overtaken.expect("of 80 brokers one is overtaken") {
+        assert_eq!(status.code(), Some(3), "{said}");
+    }
 }
 
 #[test]

@@ -6,8 +6,16 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 /// Requests and responses in which `kafka-protocol` is behind.
-const MESSAGES: [&str; 4] =
-    ["OffsetCommitRequest", "OffsetFetchRequest", "WriteTxnMarkersRequest", "WriteTxnMarkersResponse"];
+const MESSAGES: [&str; 8] = [
+    "OffsetCommitRequest",
+    "OffsetFetchRequest",
+    "WriteTxnMarkersRequest",
+    "WriteTxnMarkersResponse",
+    "DescribeLogDirsRequest",
+    "DescribeLogDirsResponse",
+    "AddRaftVoterRequest",
+    "AddRaftVoterResponse",
+];
 
 /// Records of coordinators: the key and the value of each.
 const RECORDS: [&str; 6] = [
@@ -179,6 +187,7 @@ impl Kind {
             "bool" => Self::Plain("bool", "bool"),
             "int8" => Self::Plain("i8", "i8"),
             "int16" => Self::Plain("i16", "i16"),
+            "uint16" => Self::Plain("u16", "u16"),
             "int32" => Self::Plain("i32", "i32"),
             "int64" => Self::Plain("i64", "i64"),
             "uuid" => Self::Plain("Uuid", "uuid"),

@@ -97,6 +97,18 @@ impl KafkaTools {
         self.run("org.apache.kafka.tools.BrokerApiVersionsCommand", &[])
     }
 
+    /// Another of Kafka's tools, by its class in `org.apache.kafka.tools`.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<Finished> {
+        self.run(&format!("org.apache.kafka.tools.{class}"), arguments)
+    }
+
+    /// `kafka-cluster.sh`, whose command comes first.
+    pub fn cluster(&self, command: &str, arguments: &[&str]) -> Result<Finished> {
+        let mut java = self.java("org.apache.kafka.tools.ClusterTool");
+        java.args([command, "--bootstrap-server", &self.address.to_string()]).args(arguments);
+        run(&mut java, None)
+    }
+
     /// `kafka-console-producer.sh`: a record a line of `input`.
     pub fn console_producer(&self, topic: &str, codec: &str, input: &Path) -> Result<()> {
         let mut command = self.command("org.apache.kafka.tools.ConsoleProducer");
