@@ -1,12 +1,11 @@
 //! A client's way to the brokers: whom it asks, and how often.
 
 use super::Workers;
-use std::{sync::Arc, time::Duration};
+use crate::cluster::Server;
+use std::sync::Arc;
 use thalweg_protocol::{ErrorCode, Request, Response};
 use thalweg_segment::LeaderEpoch;
 use tokio::time::{Instant, sleep};
-
-use crate::cluster::Server;
 
 /// Why a request had no success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub enum Failure {
     Refused(ErrorCode),
 }
 
-/// What became of one attempt.
+/// What an answer says: what was asked for, or an error.
 pub type Outcome<T> = Result<T, ErrorCode>;
 
 /// One client's connections. It never goes back to a broker that is older than one that has served it: clients know leader
@@ -98,6 +97,3 @@ pub(super) fn unless_error<T>(code: i16, answer: T) -> Outcome<T> {
 
 /// An answer to something else: none at all, for whoever asked.
 pub(super) const NO_ANSWER: ErrorCode = ErrorCode::UnknownServerError;
-
-/// How long a broker may take for what ends by itself.
-pub(super) const SETTLING: Duration = Duration::from_secs(600);

@@ -1,11 +1,6 @@
 //! Readers of the output: some while it is written, and one in the end.
 
-use super::{
-    OUTPUT, OUTPUT_PARTITIONS, Workers,
-    caller::{Caller, SETTLING},
-    session::committed_offset,
-    text,
-};
+use super::{OUTPUT, OUTPUT_PARTITIONS, Workers, caller::Caller, session::committed_offset, text};
 use crate::cluster::Server;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use thalweg_protocol::{Response, messages::*};
@@ -18,6 +13,8 @@ use fetch_request::{FetchPartition, FetchTopic as WantedTopic};
 const FETCH_VERSION: i16 = 12;
 const FETCH_BYTES: i32 = 4000;
 const FETCH_PATIENCE: Duration = Duration::from_secs(30);
+/// Virtual time within which everything must be read, and every transaction end, once the faults have ended.
+const QUIET: Duration = Duration::from_secs(600);
 
 /// What was read of a partition.
 #[derive(Clone, Debug, Default)]
@@ -112,7 +109,7 @@ impl Workers {
 
     /// The group's committed offset, once no transaction is open anywhere.
     async fn settled_offset(&self) -> Option<i64> {
-        let deadline = Instant::now() + SETTLING;
+        let deadline = Instant::now() + QUIET;
         while Instant::now() < deadline {
             sleep(Duration::from_millis(500)).await;
             let Some(server) = self.cluster.newest() else { continue };
@@ -149,7 +146,7 @@ impl Workers {
     }
 
     async fn read_all(&self, partition: i32, committed: bool) -> Option<Content> {
-        let deadline = Instant::now() + SETTLING;
+        let deadline = Instant::now() + QUIET;
         let mut all = Content::default();
         while Instant::now() < deadline {
             let from = all.batches.last().map_or(Offset(0), Batch::end_offset);
