@@ -13,6 +13,7 @@ pub mod dynamic;
 pub mod fetch_sessions;
 pub mod http;
 pub mod loggers;
+mod mutation;
 pub mod net;
 pub mod partition;
 pub mod pressure;
@@ -24,3 +25,6 @@ pub mod reading;
 pub mod settings;
 pub mod stored;
 pub mod topics;
+
+#[cfg(feature = "mutations")]
+pub use mutation::{Mutation, set_mutation};

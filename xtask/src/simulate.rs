@@ -31,8 +31,8 @@ pub fn run_seeds(seeds: u64, from: u64, others: &[String]) -> Result<()> {
 }
 
 /// Runs the simulation with each of its deliberate faults; an error if one is not noticed.
-pub fn run_mutations() -> Result<()> {
+pub fn run_mutations(others: &[String]) -> Result<()> {
     let simulation =
         ["run", "--quiet", "--release", "--package", "thalweg-simulation", "--features", "mutations"];
-    cargo::run(cargo(&simulation).args(["--", "--mutations"]))
+    cargo::run(cargo(&simulation).args(["--", "--mutations"]).args(others))
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     broker::Broker,
+    mutation::{Mutation, mutated},
     partition::{Closed, Log},
     topics::{TRANSACTIONS_TOPIC, Topic},
 };
@@ -90,7 +91,7 @@ impl Ending {
                 return;
             }
             let Appending { appended, refused, fenced } = broker.append_markers(&self.marker(&shard), left);
-            for (log, end) in appended {
+            for (log, end) in appended.into_iter().filter(|_| !mutated(Mutation::CompleteBeforeMarkers)) {
                 if log.durable(end).await == Err(Closed::NotOwner) {
                     return;
                 }

@@ -13,6 +13,7 @@ use super::{
     idempotence::{SequenceError, Sequencing, judge, judge_marker},
     transactions::{TailTransactions, Verification},
 };
+use crate::mutation::{Mutation, mutated};
 use parking_lot::Mutex;
 use std::{
     sync::{Arc, Weak},
@@ -330,7 +331,10 @@ impl Log {
         let inner = self.inner.lock();
         let high_watermark = inner.high_watermark;
         // A transaction is open until its marker is durable.
-        let open = [inner.state.first_open_offset(), inner.transactions.first_ending()];
+        let open = match mutated(Mutation::ExposeOpen) {
+            false => [inner.state.first_open_offset(), inner.transactions.first_ending()],
+            true => [None, None],
+        };
         let last_stable = open.into_iter().flatten().fold(high_watermark, Offset::min);
         LogView { start: inner.start, high_watermark, last_stable, end: inner.state.end }
     }

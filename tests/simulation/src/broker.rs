@@ -6,6 +6,7 @@ use object_store::ObjectStore;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::KeyValueStore;
+use thalweg_protocol::{Request, Response};
 use thalweg_runtime::Runtime;
 use thalweg_segment::{Batch, BrokerId, Incarnation, LeaderEpoch, LogId, Offset, Producers};
 use thalweg_wal::WalConfig;
@@ -45,6 +46,12 @@ pub trait Broker: Send + Sync {
     /// Reads below the high watermark.
     async fn fetch(&self, log: LogId, from: Offset) -> Result<Fetched, Refusal>;
 
+    /// Carries any request out, in a version of its API. None where there is no answer, or no way to ask.
+    async fn ask(&self, version: i16, request: Request) -> Option<Response> {
+        let _ = (version, request);
+        None
+    }
+
     /// Asks for a flush.
     fn request_flush(&self);
 
@@ -80,8 +87,10 @@ pub struct Means {
     pub broker: BrokerId,
     /// How it writes.
     pub config: WalConfig,
-    /// All logs there are.
+    /// All logs there are, but for those of transactional clients and coordinators.
     pub logs: Vec<LogId>,
+    /// Whether the clients have transactions.
+    pub transactional: bool,
     /// A deliberate fault.
     pub mutation: Option<Mutation>,
     /// For a deliberate fault only: what live brokers know of producers.

@@ -14,6 +14,7 @@ use object_store::memory::InMemory;
 use parking_lot::Mutex;
 use std::{future::Future, sync::Arc, time::Duration};
 use thalweg_metadata::MemoryKv;
+use thalweg_protocol::{Request, Response};
 use thalweg_segment::{Batch, BrokerId, LogId, Offset};
 use thalweg_wal::WalConfig;
 use tokio::{
@@ -55,6 +56,7 @@ struct Inner {
     bucket: Arc<InMemory>,
     kv: MemoryKv,
     logs: Vec<LogId>,
+    transactional: bool,
     mutation: Option<Mutation>,
     live_states: LiveStates,
     servers: Mutex<Vec<Arc<Server>>>,
@@ -62,12 +64,19 @@ struct Inner {
 
 impl Cluster {
     /// No machines, and empty stores.
-    pub fn new(world: &World, exclusive: bool, logs: u64, mutation: Option<Mutation>) -> Self {
+    pub fn new(
+        world: &World,
+        exclusive: bool,
+        logs: u64,
+        transactional: bool,
+        mutation: Option<Mutation>,
+    ) -> Self {
         Self(Arc::new(Inner {
             world: world.clone(),
             bucket: Arc::new(InMemory::new()),
             kv: if exclusive { MemoryKv::exclusive() } else { MemoryKv::new() },
             logs: (0..logs).map(LogId).collect(),
+            transactional,
             mutation,
             live_states: LiveStates::default(),
             servers: Mutex::default(),
@@ -107,7 +116,7 @@ impl Cluster {
         broker: BrokerId,
         config: &WalConfig,
     ) -> Option<Arc<dyn Broker>> {
-        let Inner { world, bucket, kv, logs, mutation, live_states, .. } = &*self.0;
+        let Inner { world, bucket, kv, logs, transactional, mutation, live_states, .. } = &*self.0;
         let kv = Arc::new(SimKv::new(world, kv.open(), *mutation == Some(Mutation::NoCommitGuard)));
         loop {
             let means = Means {
@@ -118,6 +127,7 @@ impl Cluster {
                 broker,
                 config: config.clone(),
                 logs: logs.clone(),
+                transactional: *transactional,
                 mutation: *mutation,
                 live_states: live_states.clone(),
             };
@@ -202,6 +212,20 @@ impl Cluster {
         let broker = server.broker()?;
         let answer = call(&server.node, async move { broker.fetch(log, from).await });
         timeout(Duration::from_secs(30), answer).await.ok()?.ok()
+    }
+
+    /// Sends any request to `server`; none where there was no answer in time.
+    pub async fn ask(
+        &self,
+        server: &Server,
+        version: i16,
+        request: Request,
+        patience: Duration,
+    ) -> Option<Response> {
+        sleep(self.0.world.millis(0, 3)).await;
+        let broker = server.broker()?;
+        let answer = call(&server.node, async move { broker.ask(version, request).await });
+        timeout(patience, answer).await.ok()?.ok()?
     }
 
     /// Has the broker on `server` end in good order; true where it did in time.

@@ -25,4 +25,5 @@ pub mod object_store;
 pub mod real_broker;
 pub mod scenario;
 pub mod trace;
+pub mod transactions;
 pub mod world;

@@ -1,6 +1,8 @@
 //! Deliberate faults. A checker that notices none of them would notice nothing.
 
 #[cfg(feature = "mutations")]
+use thalweg_broker::Mutation as BrokerMutation;
+#[cfg(feature = "mutations")]
 use thalweg_wal::Mutation as WalMutation;
 
 /// One deliberate fault.
@@ -9,6 +11,9 @@ pub enum Mutation {
     /// One within the write-ahead log.
     #[cfg(feature = "mutations")]
     Wal(WalMutation),
+    /// One within the coordinators, or in what readers of committed data are shown.
+    #[cfg(feature = "mutations")]
+    Broker(BrokerMutation),
     /// Commits don't compare their incarnation's record.
     NoCommitGuard,
     /// The committed ends of a dead incarnation's logs are read before its record is raised.
@@ -24,7 +29,7 @@ pub enum Mutation {
 impl Mutation {
     /// All of them.
     #[cfg(feature = "mutations")]
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Wal(WalMutation::AcknowledgeBeforeDurable),
         Self::Wal(WalMutation::SkipFence),
         Self::Wal(WalMutation::FenceFromFirstMissing),
@@ -34,7 +39,17 @@ impl Mutation {
         Self::OpenAtCommittedEnd,
         Self::AnswerDuplicateEarly,
         Self::StateFromLive,
+        Self::Broker(BrokerMutation::AcceptFencedMember),
+        Self::Broker(BrokerMutation::MarkerBeforePrepare),
+        Self::Broker(BrokerMutation::CompleteBeforeMarkers),
+        Self::Broker(BrokerMutation::ExposeOpen),
     ];
+
+    /// Whether only clients with transactions can notice it.
+    #[cfg(feature = "mutations")]
+    pub fn is_of_transactions(self) -> bool {
+        matches!(self, Self::Broker(_))
+    }
 }
 
 impl Mutation {
@@ -45,13 +60,19 @@ impl Mutation {
     }
 }
 
-/// Turns the faults within the write-ahead log on or off, for this thread.
+/// Turns the faults within the write-ahead log and the broker on or off, for this thread.
 pub fn apply(mutation: Option<Mutation>) {
     #[cfg(feature = "mutations")]
-    thalweg_wal::set_mutation(match mutation {
-        Some(Mutation::Wal(mutation)) => Some(mutation),
-        _ => None,
-    });
+    {
+        thalweg_wal::set_mutation(match mutation {
+            Some(Mutation::Wal(mutation)) => Some(mutation),
+            _ => None,
+        });
+        thalweg_broker::set_mutation(match mutation {
+            Some(Mutation::Broker(mutation)) => Some(mutation),
+            _ => None,
+        });
+    }
     #[cfg(not(feature = "mutations"))]
     let _ = mutation;
 }

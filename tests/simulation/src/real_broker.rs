@@ -1,7 +1,10 @@
 //! The broker that the program runs, without its sockets: requests come in as Kafka's messages.
 
 use crate::broker::{Broker, Fetched, Means, Refusal, StartError};
-use crate::mini_broker::{of_index, of_metadata, of_recovery};
+use crate::{
+    mini_broker::{of_index, of_metadata, of_recovery},
+    transactions,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -36,6 +39,8 @@ const TOPIC: &str = "simulated";
 const PRODUCE_VERSION: i16 = 12;
 const FETCH_VERSION: i16 = 12;
 const FETCH_BYTES: i32 = 4000;
+/// Of the topic of each coordinator.
+const COORDINATOR_PARTITIONS: u32 = 2;
 /// The clients of the simulation have a patience of their own.
 const PRODUCE_TIMEOUT_MS: i32 = 3_600_000;
 
@@ -50,30 +55,40 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     let config = Arc::new(Config::defaults());
     let resolved = Arc::new(RwLock::new(Resolved::default()));
     let resolve = topic_resolver(config.clone(), resolved.clone());
-    let settings = BrokerSettings { broker: means.broker, wal: means.config, ..config.broker_settings() };
+    let mut settings = BrokerSettings { broker: means.broker, wal: means.config, ..config.broker_settings() };
+    settings.groups.topic_partitions = COORDINATOR_PARTITIONS;
+    settings.groups.initial_rebalance_delay_ms = 0;
+    settings.transactions.topic_partitions = COORDINATOR_PARTITIONS;
+    settings.transactions.abort_interval = Duration::from_secs(1);
     let mut registry = prometheus_client::registry::Registry::default();
     let cluster = "simulation".to_owned();
     let core = Core::start(means.runtime, store, means.kv, cluster, settings, resolve, &mut registry);
     let broker = core.await.map_err(of_start)?;
-    create_topic(&broker, &means.logs).await?;
+    create_topic(&broker, TOPIC, means.logs.len()).await?;
+    if means.transactional {
+        create_topic(&broker, transactions::OUTPUT, transactions::OUTPUT_PARTITIONS as usize).await?;
+        broker.offsets_topic().await.map_err(of_topic)?;
+        broker.transactions_topic().await.map_err(of_topic)?;
+    }
     let handlers =
         Handlers { broker, config, resolved, authorizer: Arc::new(AllowAll), quotas: Arc::new(Unlimited) };
     Ok(Arc::new(RealBroker { handlers, logs: means.logs }))
 }
 
-async fn create_topic(broker: &Core, logs: &[LogId]) -> Result<(), StartError> {
-    if broker.topics.by_name(TOPIC).is_none() {
-        let partitions = u32::try_from(logs.len()).expect("a few");
-        match broker.topics.create(TOPIC, partitions, Default::default()).await {
-            // Another broker may have been faster; then this one does not know the topic, and starts again.
-            Ok(_) => {}
-            Err(MetadataError::TopicExists { name }) => {
-                return Err(StartError::Again(format!("{name} exists")));
-            }
-            Err(error) => return Err(of_metadata(error)),
-        }
+async fn create_topic(broker: &Core, name: &str, partitions: usize) -> Result<(), StartError> {
+    if broker.topics.by_name(name).is_none() {
+        let partitions = u32::try_from(partitions).expect("a few");
+        broker.topics.create(name, partitions, Default::default()).await.map_err(of_topic)?;
     }
     Ok(())
+}
+
+/// Another broker may have been faster to create a topic; then this one does not know it, and starts again.
+fn of_topic(error: MetadataError) -> StartError {
+    match error {
+        MetadataError::TopicExists { name } => StartError::Again(format!("{name} exists")),
+        error => of_metadata(error),
+    }
 }
 
 fn of_start(error: broker::StartError) -> StartError {
@@ -90,7 +105,7 @@ impl RealBroker {
         i32::try_from(at).expect("a few")
     }
 
-    async fn ask(&self, api_version: i16, request: Request) -> Answer {
+    async fn handle(&self, api_version: i16, request: Request) -> Answer {
         let header = RequestHeader {
             api_key: request.api_key(),
             api_version,
@@ -137,7 +152,7 @@ impl Broker for RealBroker {
         let name = TopicName(StrBytes::from_static_str(TOPIC));
         let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
         let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(PRODUCE_TIMEOUT_MS);
-        let answer = self.ask(PRODUCE_VERSION, request.with_topic_data(vec![topic]).into()).await;
+        let answer = self.handle(PRODUCE_VERSION, request.with_topic_data(vec![topic]).into()).await;
         let Some(Response::Produce(response)) = answer.response else { return Err(Refusal::Unavailable) };
         let partition = &response.responses[0].partition_responses[0];
         match partition.error_code {
@@ -155,7 +170,7 @@ impl Broker for RealBroker {
         let name = TopicName(StrBytes::from_static_str(TOPIC));
         let topic = WantedTopic::default().with_topic(name).with_partitions(vec![partition]);
         let request = FetchRequest::default().with_max_bytes(FETCH_BYTES).with_topics(vec![topic]);
-        let answer = self.ask(FETCH_VERSION, request.with_session_epoch(-1).into()).await;
+        let answer = self.handle(FETCH_VERSION, request.with_session_epoch(-1).into()).await;
         let Some(Response::Fetch(response)) = answer.response else { return Err(Refusal::Unavailable) };
         let partition = &response.topics[0].partitions[0];
         if partition.error_code != 0 {
@@ -163,6 +178,10 @@ impl Broker for RealBroker {
         }
         let batches = split_batches(partition.records.concat().into()).map_err(|_| Refusal::Unavailable)?;
         Ok(Fetched { batches, high_watermark: Offset(partition.high_watermark) })
+    }
+
+    async fn ask(&self, version: i16, request: Request) -> Option<Response> {
+        self.handle(version, request).await.response
     }
 
     fn request_flush(&self) {

@@ -1,10 +1,12 @@
 //! One run: brokers that write, crash, pause, come back as zombies, take one another over; then a quiet end, and the check.
+//! What the clients do is one of two plays: logs, with producers and readers, or transactions.
 
 use crate::{
     clients::Clients,
     cluster::{Cluster, Server},
     history::History,
     mutation::{self, Mutation},
+    transactions::{Workers, ledger::Ledger, reader::Content, reader::visible},
     world::{Rates, World},
 };
 use std::{
@@ -22,19 +24,28 @@ const LIMIT: Duration = Duration::from_secs(3600);
 /// Virtual time within which a broker must serve, or everything be acknowledged, once the faults have ended.
 const QUIET: Duration = Duration::from_secs(600);
 
+/// What the clients of a run do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Play {
+    /// They produce to a few logs, and read them.
+    Logs,
+    /// They consume, transform and produce, in transactions and as members of groups.
+    Transactions,
+}
+
 /// What a run showed.
 #[derive(Debug)]
 pub struct Report {
     /// Hash and number of all events.
     pub trace: (u64, u64),
-    /// Batches sent, and acknowledged.
-    pub batches: (usize, usize),
+    /// Batches sent and acknowledged, or transactions begun and committed.
+    pub counts: (usize, usize),
     /// The first broken promise.
     pub violation: Option<String>,
 }
 
-/// Runs `seed`, with a deliberate fault or none. With `print`, every event goes to standard output.
-pub fn run(seed: u64, mutation: Option<Mutation>, print: bool) -> Report {
+/// Runs `seed` of a play, with a deliberate fault or none. With `print`, every event goes to standard output.
+pub fn run(play: Play, seed: u64, mutation: Option<Mutation>, print: bool) -> Report {
     mutation::apply(mutation);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -43,13 +54,13 @@ pub fn run(seed: u64, mutation: Option<Mutation>, print: bool) -> Report {
         .expect("a runtime without I/O needs nothing of the system");
     let report = runtime.block_on(async {
         let world = World::new(seed, print);
-        let run = Run::new(&world, mutation);
+        let run = Run::new(&world, play, mutation);
         if timeout(LIMIT, run.play()).await.is_err() {
             world.violation(format_args!("the run does not end"));
         }
         Report {
             trace: world.trace().summary(),
-            batches: run.clients.history.counts(),
+            counts: run.clients.counts(),
             violation: world.first_violation(),
         }
     });
@@ -60,27 +71,64 @@ pub fn run(seed: u64, mutation: Option<Mutation>, print: bool) -> Report {
 struct Run {
     world: World,
     cluster: Cluster,
-    clients: Clients,
+    clients: Cast,
+    stop: Arc<AtomicBool>,
+    busy: Arc<AtomicUsize>,
+}
+
+/// Who plays.
+enum Cast {
+    Logs(Clients),
+    Transactions(Workers),
+}
+
+impl Cast {
+    fn counts(&self) -> (usize, usize) {
+        match self {
+            Self::Logs(clients) => clients.history.counts(),
+            Self::Transactions(workers) => workers.ledger.counts(),
+        }
+    }
+}
+
+/// What the logs hold in the end.
+enum End {
+    Logs(Vec<Vec<Batch>>),
+    Transactions(Vec<Content>),
 }
 
 impl Run {
-    fn new(world: &World, mutation: Option<Mutation>) -> Self {
+    fn new(world: &World, play: Play, mutation: Option<Mutation>) -> Self {
         let exclusive = world.one_in(2);
-        let logs = world.random().range(1..5);
-        let cluster = Cluster::new(world, exclusive, logs, mutation);
-        let clients = Clients {
-            world: world.clone(),
-            cluster: cluster.clone(),
-            history: History::new(world),
-            stop: Arc::new(AtomicBool::new(false)),
-            producing: Arc::new(AtomicUsize::new(0)),
+        let transactional = play == Play::Transactions;
+        let logs = if transactional { 1 } else { world.random().range(1..5) };
+        let cluster = Cluster::new(world, exclusive, logs, transactional, mutation);
+        let (stop, busy) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let clients = match play {
+            Play::Logs => Cast::Logs(Clients {
+                world: world.clone(),
+                cluster: cluster.clone(),
+                history: History::new(world),
+                stop: stop.clone(),
+                producing: busy.clone(),
+            }),
+            Play::Transactions => Cast::Transactions(Workers {
+                world: world.clone(),
+                cluster: cluster.clone(),
+                ledger: Ledger::new(world),
+                stop: stop.clone(),
+                busy: busy.clone(),
+            }),
         };
-        Self { world: world.clone(), cluster, clients }
+        Self { world: world.clone(), cluster, clients, stop, busy }
     }
 
     async fn play(&self) {
         self.cluster.boot();
-        self.start_clients();
+        match &self.clients {
+            Cast::Logs(clients) => self.start_clients(clients),
+            Cast::Transactions(workers) => workers.start(),
+        }
         for _ in 0..self.world.random().range(1..6) {
             self.world.set_rates(Rates::draw(self.world.random()), Rates::draw(self.world.random()));
             self.load().await;
@@ -89,23 +137,25 @@ impl Run {
         self.quiet_end().await;
     }
 
-    fn start_clients(&self) {
+    fn start_clients(&self, clients: &Clients) {
         let logs = self.cluster.logs();
         let random = self.world.random();
         let any_log = || logs[random.range(0..logs.len() as u64) as usize];
         for producer in 1..=random.range(2..7) {
-            self.clients.start_idempotent(producer, any_log(), random.range(1..5) as usize);
+            clients.start_idempotent(producer, any_log(), random.range(1..5) as usize);
         }
         if self.world.one_in(2) {
-            self.clients.start_plain(100, any_log());
+            clients.start_plain(100, any_log());
         }
-        logs.iter().for_each(|log| self.clients.start_reader(*log));
+        logs.iter().for_each(|log| clients.start_reader(*log));
     }
 
     /// Lets the clients work for a while; now and then something is flushed.
     async fn load(&self) {
+        // A transaction takes several requests, and more than that once it has met a fault.
+        let longest = if matches!(self.clients, Cast::Logs(_)) { 3000 } else { 8000 };
         for _ in 0..self.world.random().range(1..4) {
-            sleep(self.world.millis(100, 3000)).await;
+            sleep(self.world.millis(100, longest)).await;
             if self.world.one_in(3)
                 && let Some(broker) = self.cluster.newest().and_then(|server| server.broker())
             {
@@ -162,12 +212,15 @@ impl Run {
     async fn quiet_end(&self) {
         self.world.set_rates(Rates::NONE, Rates::NONE);
         self.world.event(format_args!("no more faults"));
-        self.clients.stop.store(true, Ordering::Relaxed);
         self.cluster.spare_all();
+        if let Cast::Transactions(workers) = &self.clients {
+            self.await_commit(workers).await;
+        }
+        self.stop.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + QUIET;
-        while self.clients.producing.load(Ordering::Relaxed) > 0 {
+        while self.busy.load(Ordering::Relaxed) > 0 {
             if Instant::now() >= deadline {
-                self.world.violation(format_args!("producers wait for ever"));
+                self.world.violation(format_args!("clients wait for ever"));
                 return;
             }
             self.ensure_server().await;
@@ -176,6 +229,18 @@ impl Run {
         self.cluster.kill_all();
         if let Some(content) = self.check().await {
             self.check_after_restart(content).await;
+        }
+    }
+
+    /// Whatever the faults have left behind, workers get on.
+    async fn await_commit(&self, workers: &Workers) {
+        let (committed, deadline) = (workers.ledger.counts().1, Instant::now() + QUIET);
+        while workers.ledger.counts().1 == committed {
+            if Instant::now() >= deadline {
+                return self.world.violation(format_args!("nothing is committed any more"));
+            }
+            self.ensure_server().await;
+            sleep(Duration::from_millis(500)).await;
         }
     }
 
@@ -194,20 +259,24 @@ impl Run {
         self.world.violation(format_args!("no broker starts"));
     }
 
-    /// Reads all logs and holds them against the history. Returns them; none where that failed.
-    async fn check(&self) -> Option<Vec<Vec<Batch>>> {
+    /// Reads everything and holds it against what the clients saw. Returns it; none where that failed.
+    async fn check(&self) -> Option<End> {
         self.ensure_server().await;
-        let content = self.read_logs().await?;
+        let clients = match &self.clients {
+            Cast::Logs(clients) => clients,
+            Cast::Transactions(workers) => return workers.check().await.map(End::Transactions),
+        };
+        let content = self.read_logs(clients).await?;
         for (log, batches) in self.cluster.logs().iter().zip(&content) {
-            self.clients.history.check(*log, batches);
+            clients.history.check(*log, batches);
         }
-        Some(content)
+        Some(End::Logs(content))
     }
 
-    async fn read_logs(&self) -> Option<Vec<Vec<Batch>>> {
+    async fn read_logs(&self, clients: &Clients) -> Option<Vec<Vec<Batch>>> {
         let mut content = Vec::new();
         for log in self.cluster.logs() {
-            let Some(batches) = self.clients.read_all(*log, QUIET).await else {
+            let Some(batches) = clients.read_all(*log, QUIET).await else {
                 self.world.violation(format_args!("log {log} can't be read"));
                 return None;
             };
@@ -216,24 +285,41 @@ impl Run {
         Some(content)
     }
 
+    async fn read_again(&self) -> Option<End> {
+        match &self.clients {
+            Cast::Logs(clients) => self.read_logs(clients).await.map(End::Logs),
+            Cast::Transactions(workers) => workers.read_output(true).await.map(End::Transactions),
+        }
+    }
+
     /// What an orderly end leaves, read by a broker that has nothing in memory, is the same.
-    async fn check_after_restart(&self, before: Vec<Vec<Batch>>) {
+    async fn check_after_restart(&self, before: End) {
         let Some(server) = self.cluster.newest() else { return };
         if !self.cluster.close(&server, QUIET).await {
             self.world.violation(format_args!("{} can't close", server.node.name()));
         }
         server.kill();
         self.ensure_server().await;
-        let Some(after) = self.read_logs().await else { return };
-        for ((log, before), after) in self.cluster.logs().iter().zip(&before).zip(&after) {
-            if !is_same(before, after) {
-                self.world.violation(format_args!("log {log} reads differently after a restart"));
-            }
+        let Some(after) = self.read_again().await else { return };
+        if let Some(which) = difference(&before, &after) {
+            self.world.violation(format_args!("log {which} reads differently after a restart"));
         }
     }
 }
 
-fn is_same(before: &[Batch], after: &[Batch]) -> bool {
-    let same = |(a, b): (&Batch, &Batch)| a.head() == b.head() && a.records() == b.records();
-    before.len() == after.len() && before.iter().zip(after).all(same)
+/// Which log is not the same.
+fn difference(before: &End, after: &End) -> Option<usize> {
+    match (before, after) {
+        (End::Logs(before), End::Logs(after)) => {
+            before.iter().zip(after).position(|(before, after)| !is_same(before.iter(), after.iter()))
+        }
+        (End::Transactions(before), End::Transactions(after)) => {
+            before.iter().zip(after).position(|(before, after)| !is_same(visible(before), visible(after)))
+        }
+        _ => unreachable!("a run is of one play"),
+    }
+}
+
+fn is_same<'a>(before: impl Iterator<Item = &'a Batch>, after: impl Iterator<Item = &'a Batch>) -> bool {
+    before.map(|batch| (batch.head(), batch.records())).eq(after.map(|batch| (batch.head(), batch.records())))
 }

@@ -2,6 +2,7 @@
 
 mod coordinator_costs;
 mod coordinator_load;
+mod coordinator_seeds;
 mod exactly_once;
 mod franz_go;
 mod fresh_clone;
@@ -70,6 +71,8 @@ enum Line {
     GroupLatency,
     /// Kafka's command-line tools say the same of Thalweg as of Kafka, but for ids, times and addresses
     KafkaTools,
+    /// 20,000 simulation seeds of transactions and groups clean: each input takes effect exactly once; the coordinators' mutations caught
+    CoordinatorSeeds,
 }
 
 /// Checks the line, prints its figures, fails when one misses its target.
@@ -119,6 +122,7 @@ fn check(line: Line, report: &mut Report) -> Result<()> {
         Line::CoordinatorLoad => coordinator_load::check(report),
         Line::GroupLatency => group_latency::check(report),
         Line::KafkaTools => kafka_tools::check(report),
+        Line::CoordinatorSeeds => coordinator_seeds::check(report),
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     After, Effects, Now, Producer, Task, Transactions,
     transaction::{EPOCH_BUMP, NO_PRODUCER, State, Transaction},
 };
+use crate::mutation::{Mutation, mutated};
 use thalweg_protocol::ErrorCode;
 
 /// An EndTxn.
@@ -80,6 +81,9 @@ impl Transactions {
         let next = prepared(known, commit, version, fresh, now.wall_ms);
         let complete = completed(&next, now.wall_ms);
         let producer = Producer { id: next.producer_id, epoch: next.epoch };
+        if mutated(Mutation::MarkerBeforePrepare) {
+            effects.tasks.push(next.markers(id));
+        }
         effects.after = Some(After { id: id.clone(), producer });
         self.put(id, next, effects);
         Some(Producer { id: complete.producer_id, epoch: complete.epoch })

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use thalweg_simulation::scenario::run;
+use thalweg_simulation::scenario::{Play, run};
 
 /// Runs seeds of the simulation, each twice, and stops at the first that breaks a promise or can't be repeated.
 #[derive(Parser)]
@@ -13,6 +13,9 @@ struct Arguments {
     /// Number of seeds.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
+    /// Clients with transactions and groups instead of such that only produce and read.
+    #[arg(long)]
+    transactions: bool,
     /// Run each seed only once.
     #[arg(long)]
     once: bool,
@@ -22,7 +25,8 @@ struct Arguments {
     /// Go on after a failing seed.
     #[arg(long)]
     keep_going: bool,
-    /// Instead: turn the deliberate faults on one after another, and print the seed by which each is noticed.
+    /// Instead: turn the deliberate faults on one after another, and print the seed by which each is noticed. With
+    /// `--transactions` those of the coordinators alone.
     #[cfg(feature = "mutations")]
     #[arg(long)]
     mutations: bool,
@@ -40,15 +44,16 @@ fn main() -> Result<()> {
     if arguments.mutations {
         return try_mutations(&arguments);
     }
+    let play = if arguments.transactions { Play::Transactions } else { Play::Logs };
     let (mut events, mut acknowledged, mut failed) = (0, 0, 0);
     for seed in arguments.from..arguments.from + arguments.seeds {
-        let report = run(seed, None, arguments.print);
+        let report = run(play, seed, None, arguments.print);
         events += report.trace.1;
-        acknowledged += report.batches.1;
+        acknowledged += report.counts.1;
         if let Some(violation) = &report.violation {
             println!("seed {seed}: {violation}");
             failed += 1;
-        } else if !arguments.once && run(seed, None, false).trace != report.trace {
+        } else if !arguments.once && run(play, seed, None, false).trace != report.trace {
             println!("seed {seed}: two runs differ");
             failed += 1;
         }
@@ -56,7 +61,8 @@ fn main() -> Result<()> {
             break;
         }
     }
-    println!("{events} events, {acknowledged} batches acknowledged");
+    let what = if arguments.transactions { "transactions committed" } else { "batches acknowledged" };
+    println!("{events} events, {acknowledged} {what}");
     if failed > 0 {
         bail!("{failed} seeds failed");
     }
@@ -67,9 +73,12 @@ fn main() -> Result<()> {
 fn try_mutations(arguments: &Arguments) -> Result<()> {
     use thalweg_simulation::mutation::Mutation;
     let mut missed = 0;
-    for mutation in Mutation::ALL {
+    let of_transactions = |mutation: &Mutation| mutation.is_of_transactions();
+    let wanted = |mutation: &Mutation| !arguments.transactions || of_transactions(mutation);
+    for mutation in Mutation::ALL.into_iter().filter(wanted) {
+        let play = if of_transactions(&mutation) { Play::Transactions } else { Play::Logs };
         let mut seeds = arguments.from..arguments.from + arguments.seeds;
-        let caught = seeds.find_map(|seed| Some((seed, run(seed, Some(mutation), false).violation?)));
+        let caught = seeds.find_map(|seed| Some((seed, run(play, seed, Some(mutation), false).violation?)));
         match caught {
             Some((seed, violation)) => println!("{mutation:?}: seed {seed}: {violation}"),
             None => {

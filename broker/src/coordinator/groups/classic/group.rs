@@ -1,7 +1,10 @@
 //! A classic group: its members, and what of their requests waits.
 
 use super::member::{Member, Protocols, optional_text, text};
-use crate::coordinator::groups::{effects::Ticket, timers::Timer};
+use crate::{
+    coordinator::groups::{effects::Ticket, timers::Timer},
+    mutation::{Mutation, mutated},
+};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -371,6 +374,9 @@ impl ClassicGroup {
     ) -> Result<(), ErrorCode> {
         let names_nobody = generation < 0 && id.is_empty() && instance.is_none();
         if names_nobody || generation < 0 && self.state == State::Empty {
+            return Ok(());
+        }
+        if mutated(Mutation::AcceptFencedMember) {
             return Ok(());
         }
         self.check_member(id, instance)?;
