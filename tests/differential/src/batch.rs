@@ -11,7 +11,6 @@ const HEADER: usize = 61;
 
 /// A batch to be produced. Every field of the header is what a well-behaved client sends unless it is changed.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the names are those of the batch's fields")]
 pub struct Batch {
     pub base_offset: i64,
     pub leader_epoch: i32,
@@ -33,7 +32,6 @@ pub struct Batch {
 
 /// A record within a batch.
 #[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "the names are those of the record's fields")]
 pub struct Record<'a> {
     pub attributes: i8,
     pub timestamp_delta: i64,
@@ -143,6 +141,17 @@ impl Batch {
     pub fn hex(&self) -> String {
         hex::encode(self.encode())
     }
+}
+
+/// The batch of `Count` records with these fields of a producer.
+pub fn of_fields(fields: &Value) -> Batch {
+    let number = |name: &str| fields[name].as_i64();
+    let mut batch = Batch::of(number("Count").unwrap_or(1) as i32);
+    batch.producer_id = number("ProducerId").unwrap_or(-1);
+    batch.producer_epoch = number("ProducerEpoch").unwrap_or(-1) as i16;
+    batch.base_sequence = number("BaseSequence").unwrap_or(-1) as i32;
+    batch.attributes = number("Attributes").unwrap_or(0) as i16;
+    batch
 }
 
 /// What a Fetch returned, batch by batch; the raw text where it isn't whole batches of magic 2.

@@ -40,11 +40,6 @@ impl Connection {
         let _ = self.socket.write_all(&[&length, frame].concat());
     }
 
-    /// Sends bytes as they are.
-    pub fn send_raw(&mut self, bytes: &[u8]) {
-        let _ = self.socket.write_all(bytes);
-    }
-
     /// Waits for a frame.
     pub fn receive(&mut self, patience: Duration) -> Result<Received> {
         let deadline = Instant::now() + patience;

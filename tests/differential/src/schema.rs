@@ -130,6 +130,9 @@ impl Schemas {
         let (mut requests, mut responses) = (BTreeMap::new(), BTreeMap::new());
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
             let text = std::fs::read_to_string(&path)?;
             // JSON with `//` comments on lines of their own.
             let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -156,11 +159,6 @@ impl Schemas {
             apis.insert(key, api);
         }
         Ok(Self { apis })
-    }
-
-    /// All APIs.
-    pub fn all(&self) -> impl Iterator<Item = &Api> {
-        self.apis.values()
     }
 
     /// The API of a key.

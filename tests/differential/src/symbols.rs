@@ -1,6 +1,7 @@
 //! What each broker chooses by itself (ids, ports, epochs, times) stands for the same thing on both sides. A *symbol* is
 //! its common name: `$id:topic` in a request becomes each broker's own id, and comes back as `$id:topic` in the answers.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,9 @@ pub struct Symbols {
     producers: BTreeMap<i64, String>,
 }
 
+/// `{BATCH: {"Count": 2, "ProducerId": "$producer"}}` stands for a record batch with these fields.
+pub const BATCH: &str = "$batch";
+
 /// A clock that is off by less counts as now.
 const NOW_MS: i64 = 3_600_000;
 
@@ -28,16 +32,15 @@ impl Symbols {
     pub fn set(&mut self, name: &str, value: Value) {
         if let Some(text) = value.as_str().filter(|text| text.len() >= SHORTEST_ID) {
             self.names.insert(text.to_owned(), format!("${name}"));
+            // Kafka's messages show ids of topics in base 64.
+            if let Ok(id) = uuid::Uuid::parse_str(text) {
+                self.names.insert(URL_SAFE_NO_PAD.encode(id), format!("${name}"));
+            }
         }
         if let Some(id) = value.as_i64().filter(|_| name.starts_with("producer")) {
             self.producers.insert(id, format!("${name}"));
         }
         self.values.insert(name.to_owned(), value);
-    }
-
-    /// The value of a name.
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.values.get(name)
     }
 
     /// A request with this broker's values in place of symbols. An unknown symbol is left as it is.
@@ -49,7 +52,9 @@ impl Symbols {
             },
             Value::Array(values) => values.iter().map(|value| self.resolve(value)).collect(),
             Value::Object(fields) => {
-                fields.iter().map(|(name, value)| (name.clone(), self.resolve(value))).collect()
+                let fields: Map<_, _> =
+                    fields.iter().map(|(name, value)| (name.clone(), self.resolve(value))).collect();
+                fields.get(BATCH).map_or_else(|| json!(fields), |batch| json!(crate::batch::of_fields(batch).hex()))
             }
             _ => value.clone(),
         }

@@ -1,14 +1,13 @@
 //! Batches, right and wrong.
 
-use super::Teller;
+use super::{Teller, fetch::fetch_body};
 use crate::{
     batch::{Batch, Record, TIMESTAMP},
     symbols::now_ms,
-    world::{make_topics, produce_body},
+    world::{make_topics, make_topics_with, produce_body},
 };
 use anyhow::Result;
 use flate2::{Compression, write::GzEncoder};
-use serde_json::json;
 use std::io::Write;
 
 /// Each batch to a partition of its own; then what is there.
@@ -16,22 +15,49 @@ pub fn batches(story: &mut Teller<'_>) -> Result<()> {
     let topic = story.name("topic");
     let cases = all_batches();
     make_topics(story.pair, &[(&topic, cases.len() as i32)])?;
-    let version = story.version("Produce")?;
     for (partition, (name, records)) in cases.iter().enumerate() {
-        story.step(name);
-        let body = produce_body(&topic, partition as i32, &hex::encode(records));
-        story.pair.ask("Produce", version, body)?;
-        fetch(story, &topic, partition as i32)?;
+        story.step(name).ask("Produce", produce_body(&topic, partition as i32, &hex::encode(records)))?;
+        fetch_all(story, &topic, partition as i32)?;
     }
     Ok(())
 }
 
-fn fetch(story: &mut Teller<'_>, topic: &str, partition: i32) -> Result<()> {
-    let version = story.version("Fetch")?;
-    let partition = json!({ "Partition": partition, "FetchOffset": 0, "PartitionMaxBytes": 1 << 20 });
-    let topics = json!([{ "Topic": topic, "TopicId": format!("$id:{topic}"), "Partitions": [partition] }]);
-    let body = json!({ "MaxWaitMs": 0, "MinBytes": 0, "MaxBytes": 1 << 20, "Topics": topics });
-    story.pair.ask("Fetch", version, body)?;
+/// Batches that a topic's settings judge or change.
+pub fn settings(story: &mut Teller<'_>) -> Result<()> {
+    let settings: [(&str, &[(&str, &str)]); 6] = [
+        ("compacted", &[("cleanup.policy", "compact")]),
+        ("stamped", &[("message.timestamp.type", "LogAppendTime")]),
+        ("small", &[("max.message.bytes", "100")]),
+        ("past", &[("message.timestamp.before.max.ms", "1000")]),
+        ("future", &[("message.timestamp.after.max.ms", "1000")]),
+        ("unpacked", &[("compression.type", "uncompressed")]),
+    ];
+    let tomorrow = now_ms() / 60_000 * 60_000 + 86_400_000;
+    let without_key = Record { key: None, ..Record::default() }.encode();
+    let batches = [
+        ("a batch", Batch::of(3)),
+        ("a batch without keys", Batch::holding(1, without_key)),
+        ("a small batch", Batch::of(1)),
+        ("a batch of tomorrow", {
+            Batch { base_timestamp: tomorrow, max_timestamp: tomorrow + 2, ..Batch::of(3) }
+        }),
+        ("a batch that says log append time", Batch { attributes: 8, ..Batch::of(1) }),
+        ("a packed batch", packed(1, &Record::default().encode())),
+    ];
+    for (kind, configs) in settings {
+        let topic = story.name(kind);
+        make_topics_with(story.pair, &[(&topic, batches.len() as i32)], configs)?;
+        for (partition, (name, batch)) in batches.iter().enumerate() {
+            let body = produce_body(&topic, partition as i32, &batch.hex());
+            story.step(&format!("{name} to a topic {kind}")).ask("Produce", body)?;
+            fetch_all(story, &topic, partition as i32)?;
+        }
+    }
+    Ok(())
+}
+
+fn fetch_all(story: &mut Teller<'_>, topic: &str, partition: i32) -> Result<()> {
+    story.ask("Fetch", fetch_body(topic, partition, 0))?;
     Ok(())
 }
 
@@ -112,11 +138,6 @@ fn records() -> Vec<Case> {
     let two = |first: Record<'_>, second: Record<'_>| {
         Batch::holding(2, [first.encode(), second.encode()].concat()).encode()
     };
-    let gzip = |records: &[u8]| {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(records).and_then(|()| encoder.finish()).unwrap_or_default()
-    };
-    let packed = |count, records: Vec<u8>| Batch { attributes: 1, ..Batch::holding(count, records) }.encode();
     vec![
         ("a record without a key", one(Record { key: None, ..plain() })),
         ("a record without a value", one(Record { value: None, ..plain() })),
@@ -133,9 +154,17 @@ fn records() -> Vec<Case> {
         ("offset deltas that leave one out", two(plain(), Record { offset_delta: 2, ..plain() })),
         ("bytes behind the records", Batch::holding(1, [plain().encode(), vec![0; 5]].concat()).encode()),
         ("records that are noise", Batch::holding(1, vec![0x55; 40]).encode()),
-        ("gzip", packed(1, gzip(&plain().encode()))),
+        ("gzip", packed(1, &plain().encode()).encode()),
         ("gzip of two", {
-            packed(2, gzip(&[plain().encode(), Record { offset_delta: 1, ..plain() }.encode()].concat()))
+            let second = Record { offset_delta: 1, ..plain() }.encode();
+            packed(2, &[plain().encode(), second].concat()).encode()
         }),
     ]
+}
+
+/// A batch in gzip.
+fn packed(count: i32, records: &[u8]) -> Batch {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let packed = encoder.write_all(records).and_then(|()| encoder.finish()).unwrap_or_default();
+    Batch { attributes: 1, ..Batch::holding(count, packed) }
 }
