@@ -189,7 +189,7 @@ fn batch_fields(batch: &[u8]) -> Value {
         "ProducerEpoch": number(&batch[51..53]) as i16,
         "BaseSequence": number(&batch[53..57]) as i32,
         "Count": number(&batch[57..61]) as i32,
-        "Records": hex::encode(&batch[HEADER..]),
+        "Payload": hex::encode(&batch[HEADER..]),
     })
 }
 
@@ -211,4 +211,23 @@ pub fn varint(value: i64, out: &mut Vec<u8>) {
 fn blob(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     varint(bytes.map_or(-1, |bytes| bytes.len() as i64), out);
     out.extend(bytes.unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_described_by_its_fields_and_what_is_cut_off_as_such() {
+        let bytes =
+            [Batch { base_sequence: 5, ..Batch::of(2) }.encode(), Batch::of(1).encode()[..70].to_vec()]
+                .concat();
+        let described = describe(&hex::encode(bytes));
+        assert_eq!(described[0]["Count"], 2);
+        assert_eq!(described[0]["BaseSequence"], 5);
+        assert_eq!(described[0]["CrcIsRight"], true);
+        assert!(described[1]["CutOff"].is_string());
+        let wrong = Batch { crc_off_by: 1, ..Batch::of(1) };
+        assert_eq!(describe(&wrong.hex())[0]["CrcIsRight"], false);
+    }
 }

@@ -202,11 +202,13 @@ impl Reader<'_> {
             Kind::Int64 => json!(i64::from_be_bytes(self.array()?)),
             Kind::Float64 => json!(f64::from_be_bytes(self.array()?)),
             Kind::Uuid => json!(uuid::Uuid::from_bytes(self.array()?).to_string()),
-            Kind::Struct(fields) => match nullable.then(|| self.array()).transpose()?.map(i8::from_be_bytes) {
-                Some(-1) => Value::Null,
-                None | Some(1) => self.fields(fields)?,
-                Some(other) => bail!("a structure that begins with {other}"),
-            },
+            Kind::Struct(fields) => {
+                match nullable.then(|| self.array()).transpose()?.map(i8::from_be_bytes) {
+                    Some(-1) => Value::Null,
+                    None | Some(1) => self.fields(fields)?,
+                    Some(other) => bail!("a structure that begins with {other}"),
+                }
+            }
             _ => match self.length(kind)? {
                 None if nullable => Value::Null,
                 None => bail!("null is not allowed"),
@@ -257,5 +259,62 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_at_checked(count).context("it ends early")?;
         self.rest = rest;
         Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Versions;
+
+    fn field(name: &str, kind: Kind, default: Value) -> Field {
+        let always = Versions { first: 0, last: i16::MAX };
+        Field {
+            name: name.into(),
+            kind,
+            versions: always,
+            nullable: always,
+            tag: None,
+            default,
+            entity: String::new(),
+        }
+    }
+
+    fn message() -> Message {
+        let later = Versions { first: 1, last: i16::MAX };
+        let tagged =
+            Field { tag: Some((3, later)), versions: later, ..field("Tagged", Kind::Int32, json!(-1)) };
+        let part = Kind::Struct(vec![field("Id", Kind::Uuid, json!(crate::schema::ZERO_ID))]);
+        let fields = vec![
+            field("Name", Kind::Str, json!("")),
+            field("Parts", Kind::Array(Box::new(part)), json!([])),
+            field("Data", Kind::Bytes, Value::Null),
+            tagged,
+        ];
+        Message { flexible: later, fields }
+    }
+
+    #[test]
+    fn a_message_is_read_as_it_was_written_in_old_and_flexible_versions() {
+        let parts = json!([{ "Id": "00000000-0000-1000-8000-00000000beef" }]);
+        let old = json!({ "Name": "é", "Parts": parts, "Data": null });
+        let bytes = encode(&message(), 0, &old).unwrap();
+        assert_eq!(bytes[..4], [0, 2, 0xc3, 0xa9]);
+        assert_eq!(decode(&message(), 0, &bytes).unwrap(), old);
+        let mut new =
+            json!({ "Name": null, "Parts": parts, "Data": "00ff", "Tagged": 7, UNKNOWN_TAGS: { "9": "aa" } });
+        let bytes = encode(&message(), 1, &new).unwrap();
+        assert_eq!(decode(&message(), 1, &bytes).unwrap(), new);
+        new.as_object_mut().unwrap().remove("Tagged");
+        let read = decode(&message(), 1, &encode(&message(), 1, &new).unwrap()).unwrap();
+        assert_eq!(read["Tagged"], -1);
+    }
+
+    #[test]
+    fn what_is_left_over_or_missing_is_an_error() {
+        let mut bytes = encode(&message(), 1, &json!({})).unwrap();
+        assert!(decode(&message(), 1, &bytes[..bytes.len() - 1]).is_err());
+        bytes.push(0);
+        assert!(decode(&message(), 1, &bytes).is_err());
     }
 }

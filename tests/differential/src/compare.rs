@@ -43,21 +43,21 @@ pub fn shown(value: &Option<Value>) -> String {
     value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string)
 }
 
-/// Fields that name an element of an array, in the order in which they count.
-const NAMES: [&str; 21] = [
+/// Fields that name an element of an array: the first of these that it has, and that isn't empty.
+const NAMES: [&str; 22] = [
     "Name",
     "TopicName",
     "Topic",
     "TopicId",
     "PartitionIndex",
     "Partition",
+    "Index",
     "GroupId",
     "MemberId",
     "GroupInstanceId",
     "ApiKey",
     "NodeId",
     "BrokerId",
-    "ResourceType",
     "ResourceName",
     "ConfigName",
     "Key",
@@ -66,6 +66,7 @@ const NAMES: [&str; 21] = [
     "ProducerId",
     "User",
     "LogDir",
+    "BaseOffset",
 ];
 
 /// Where `kafka` and `thalweg` differ. The order of elements that have names doesn't count: in many answers it is that of
@@ -87,12 +88,7 @@ fn walk(path: String, kafka: Option<&Value>, thalweg: Option<&Value>, found: &mu
         (Some(Value::Array(one)), Some(Value::Array(other))) => {
             let (one, other) = (named(one), named(other));
             for name in one.keys().chain(other.keys().filter(|name| !one.contains_key(*name))) {
-                walk(
-                    format!("{path}[{name}]"),
-                    one.get(name).copied(),
-                    other.get(name).copied(),
-                    found,
-                );
+                walk(format!("{path}[{name}]"), one.get(name).copied(), other.get(name).copied(), found);
             }
         }
         (one, other) if one == other => {}
@@ -108,9 +104,10 @@ fn named(elements: &[Value]) -> BTreeMap<String, &Value> {
     for element in elements {
         let name = NAMES.iter().filter_map(|field| element.get(field)).map(|value| match value {
             Value::String(text) => text.clone(),
+            Value::Null => String::new(),
             value => value.to_string(),
         });
-        let name = name.collect::<Vec<_>>().join(" ");
+        let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
         let unique = (0..).map(|number| match number {
             0 if !name.is_empty() => name.clone(),
             number => format!("{name}#{number}"),
@@ -139,6 +136,9 @@ mod tests {
     #[test]
     fn what_one_side_lacks_is_a_difference() {
         let found = differences(&json!([1, 2]), &json!([1]));
-        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[#1]: Kafka 2, Thalweg nothing"]);
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["[#1]: Kafka 2, Thalweg nothing"]
+        );
     }
 }

@@ -128,7 +128,7 @@ impl Pair {
         self.not_offered.iter().map(|api| (api.clone(), why(api))).collect()
     }
 
-    /// Names the case that comes, and starts it on fresh connections if `connection` is another than before.
+    /// Names the case that comes. It goes over the main connection unless [`Self::on`] says otherwise.
     pub fn begin(&mut self, case: &str) {
         case.clone_into(&mut self.case);
         self.on("main");

@@ -11,9 +11,10 @@ use crate::{
 };
 use anyhow::Result as Anyhow;
 use rand::{SeedableRng, rngs::SmallRng};
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::{self, Write as _},
+    fmt,
 };
 use thalweg_end_to_end::servers::{Kafka, Options};
 
@@ -61,22 +62,46 @@ const SETTINGS: [(&str, &str); 4] = [
     ("group.consumer.heartbeat.interval.ms", "5000"),
 ];
 
+/// What a single Kafka needs, and is started with anyway.
+const OF_A_SINGLE_KAFKA: [(&str, &str); 4] = [
+    ("node.id", "1"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+];
+
 /// Starts both brokers, and asks them.
 pub fn run(plan: &Plan) -> Anyhow<Result> {
     let kafka = Kafka::start(&SETTINGS)?;
     let mut thalweg = Options::new()?.set("object.store.url", "memory:");
-    for (name, value) in SETTINGS {
+    for (name, value) in SETTINGS.into_iter().chain(OF_A_SINGLE_KAFKA) {
         thalweg = thalweg.set(name, value);
     }
     let mut thalweg = thalweg.start()?;
     let mut pair = Pair::new(Schemas::fetch()?, kafka.address(), thalweg.address())?;
     wake_coordinators(&mut pair)?;
+    await_producer_ids(&mut pair)?;
+    let cluster = pair.both("DescribeCluster", 0, json!({}))?;
+    pair.name("cluster", &cluster, "/ClusterId")?;
     ask_generated(&mut pair, plan)?;
     if let Some(filter) = &plan.stories {
         stories::tell(&mut pair, filter, plan.versions)?;
     }
     anyhow::ensure!(thalweg.is_running(), "Thalweg has ended:\n{}", thalweg.process().output_tail());
     Ok(sum_up(pair))
+}
+
+/// Waits until both give producer ids: Kafka fetches its first block of them when it is first asked.
+fn await_producer_ids(pair: &mut Pair) -> Anyhow<()> {
+    for _ in 0..200 {
+        let body = json!({ "TransactionalId": null, "TransactionTimeoutMs": 60_000 });
+        let answers = pair.both("InitProducerId", 4, body)?;
+        if answers.kafka["ErrorCode"] == 0 && answers.thalweg["ErrorCode"] == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    anyhow::bail!("no producer ids")
 }
 
 fn ask_generated(pair: &mut Pair, plan: &Plan) -> Anyhow<()> {
@@ -184,8 +209,8 @@ impl fmt::Display for Result {
         for finding in &self.findings {
             let says = format!(
                 "Kafka {}, Thalweg {}",
-                cut(&shown(&finding.difference.kafka)),
-                cut(&shown(&finding.difference.thalweg))
+                brief(&finding.difference.kafka),
+                brief(&finding.difference.thalweg)
             );
             kinds.entry((finding.api.clone(), finding.difference.shape(), says)).or_default().push(finding);
         }
@@ -195,7 +220,13 @@ impl fmt::Display for Result {
             let one = findings[0];
             writeln!(f, "{api} {versions:?} {shape}: {says} ({} times)", findings.len())?;
             writeln!(f, "    cases: {}", cut(&cases.into_iter().collect::<Vec<_>>().join(", ")))?;
-            writeln!(f, "    e.g. {} {}: {}", one.version, one.difference.path, cut(&one.request.to_string()))?;
+            writeln!(
+                f,
+                "    e.g. {} {}: {}",
+                one.version,
+                one.difference.path,
+                cut(&one.request.to_string())
+            )?;
         }
         for (api, _) in self.not_offered.iter().filter(|(_, why)| why.is_none()) {
             writeln!(f, "{api} is not offered, without a reason in meant.toml")?;
@@ -207,12 +238,22 @@ impl fmt::Display for Result {
     }
 }
 
+/// A value in a few words: the same ones for things of a kind.
+fn brief(value: &Option<Value>) -> String {
+    let longest =
+        if value.as_ref().is_some_and(|value| value.is_object() || value.is_array()) { 60 } else { 200 };
+    cut_at(&shown(value), longest)
+}
+
 /// A text for one line.
 fn cut(text: &str) -> String {
-    const LONGEST: usize = 600;
-    let mut out: String = text.chars().take(LONGEST).collect();
+    cut_at(text, 400)
+}
+
+fn cut_at(text: &str, longest: usize) -> String {
+    let mut out: String = text.chars().take(longest).collect();
     if out.len() < text.len() {
-        let _ = write!(out, "… ({} bytes)", text.len());
+        out.push('…');
     }
     out
 }

@@ -63,7 +63,7 @@ pub struct Field {
 }
 
 /// A type of the schemas' language.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names are those of the schemas")]
 pub enum Kind {
     Bool,
@@ -79,12 +79,6 @@ pub enum Kind {
     Bytes,
     Array(Box<Kind>),
     Struct(Vec<Field>),
-}
-
-impl PartialEq for Field {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
 }
 
 impl Versions {

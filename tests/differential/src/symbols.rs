@@ -54,7 +54,9 @@ impl Symbols {
             Value::Object(fields) => {
                 let fields: Map<_, _> =
                     fields.iter().map(|(name, value)| (name.clone(), self.resolve(value))).collect();
-                fields.get(BATCH).map_or_else(|| json!(fields), |batch| json!(crate::batch::of_fields(batch).hex()))
+                fields
+                    .get(BATCH)
+                    .map_or_else(|| json!(fields), |batch| json!(crate::batch::of_fields(batch).hex()))
             }
             _ => value.clone(),
         }
@@ -78,11 +80,12 @@ impl Symbols {
                 if batches.is_string() { batches } else { self.normalise_field("Batches", &batches) }
             }
             Value::String(text) => json!(self.normalise_text(field, text)),
-            Value::Number(number) => match number.as_i64().and_then(|number| self.normalise_number(field, number))
-            {
-                Some(name) => json!(name),
-                None => value.clone(),
-            },
+            Value::Number(number) => {
+                match number.as_i64().and_then(|number| self.normalise_number(field, number)) {
+                    Some(name) => json!(name),
+                    None => value.clone(),
+                }
+            }
             _ => value.clone(),
         }
     }
@@ -108,7 +111,11 @@ impl Symbols {
             }
             "SessionId" if number != 0 => Some("<session>".into()),
             "FinalizedFeaturesEpoch" if number >= 0 => Some("<epoch>".into()),
-            "LogAppendTimeMs" | "Timestamp" | "BaseTimestamp" | "MaxTimestamp" | "LastTimestamp"
+            "LogAppendTimeMs"
+            | "Timestamp"
+            | "BaseTimestamp"
+            | "MaxTimestamp"
+            | "LastTimestamp"
             | "TransactionStartTimeMs"
                 if (now_ms() - number).abs() < NOW_MS =>
             {
@@ -143,4 +150,37 @@ fn mask_ids(text: &str) -> String {
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_chooses_has_the_same_name_on_both_sides() {
+        let id = "c0ffee00-0000-4000-8000-000000000001";
+        let mut symbols = Symbols::default();
+        symbols.set("id:t", json!(id));
+        symbols.set("producer", json!(17));
+        assert_eq!(symbols.resolve(&json!({ "TopicId": "$id:t" })), json!({ "TopicId": id }));
+        let answer = json!({
+            "TopicId": id,
+            "ErrorMessage": format!("no topic {id}"),
+            "MemberId": "differential-c0ffee00-0000-4000-8000-000000000002",
+            "ProducerId": 17,
+            "LeaderEpoch": 5,
+            "Timestamp": now_ms(),
+            "Partition": 17,
+        });
+        let expected = json!({
+            "TopicId": "$id:t",
+            "ErrorMessage": "no topic $id:t",
+            "MemberId": "differential-<id>",
+            "ProducerId": "$producer",
+            "LeaderEpoch": "<leader epoch>",
+            "Timestamp": "<now>",
+            "Partition": 17,
+        });
+        assert_eq!(symbols.normalise(&answer), expected);
+    }
 }

@@ -77,10 +77,9 @@ pub fn make_topics(pair: &mut Pair, topics: &[(&str, i32)]) -> Result<()> {
 
 /// The same with these settings.
 pub fn make_topics_with(pair: &mut Pair, topics: &[(&str, i32)], configs: &[(&str, &str)]) -> Result<()> {
-    let configs: Vec<_> = configs.iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect();
-    let topic = |(name, partitions): &(&str, i32)| {
-        json!({ "Name": name, "NumPartitions": partitions, "ReplicationFactor": 1, "Configs": configs })
-    };
+    let configs: Vec<_> =
+        configs.iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect();
+    let topic = |(name, partitions): &(&str, i32)| json!({ "Name": name, "NumPartitions": partitions, "ReplicationFactor": 1, "Configs": configs });
     let topics_to_make: Vec<_> = topics.iter().map(topic).collect();
     let made = pair.both("CreateTopics", 7, json!({ "Topics": topics_to_make, "timeoutMs": 30_000 }))?;
     for answer in [&made.kafka, &made.thalweg] {
@@ -97,9 +96,10 @@ fn wait_for_leaders(pair: &mut Pair, topics: &[(&str, i32)]) -> Result<()> {
     const ATTEMPTS: u32 = 500;
     let names: Vec<_> = topics.iter().map(|(name, _)| json!({ "Name": name })).collect();
     for _ in 0..ATTEMPTS {
-        let answers = pair.both("Metadata", 12, json!({ "Topics": names, "AllowAutoTopicCreation": false }))?;
+        let answers =
+            pair.both("Metadata", 12, json!({ "Topics": names, "AllowAutoTopicCreation": false }))?;
         let [kafka, thalweg] = [&answers.kafka, &answers.thalweg].map(|answer| serves(answer, topics));
-        if kafka && thalweg {
+        if kafka && thalweg && lead(pair, topics)? {
             return name_topics(pair, &answers);
         }
         sleep(Duration::from_millis(5));
@@ -112,6 +112,22 @@ fn serves(metadata: &Value, topics: &[(&str, i32)]) -> bool {
     let partitions = found.flat_map(|topic| topic["Partitions"].as_array().into_iter().flatten());
     let with_leader = partitions.filter(|partition| partition["ErrorCode"] == 0).count();
     with_leader == topics.iter().map(|(_, partitions)| *partitions as usize).sum::<usize>()
+}
+
+/// Whether every partition can be asked: Kafka's metadata may name a leader that doesn't know of it yet.
+fn lead(pair: &mut Pair, topics: &[(&str, i32)]) -> Result<bool> {
+    let topic = |(name, partitions): &(&str, i32)| {
+        let partitions = (0..*partitions).map(|index| json!({ "PartitionIndex": index, "Timestamp": -1 }));
+        json!({ "Name": name, "Partitions": partitions.collect::<Vec<_>>() })
+    };
+    let topics: Vec<_> = topics.iter().map(topic).collect();
+    let answers = pair.both("ListOffsets", 6, json!({ "ReplicaId": -1, "Topics": topics }))?;
+    let all_lead = |answer: &Value| {
+        let topics = answer["Topics"].as_array().into_iter().flatten();
+        let mut partitions = topics.flat_map(|topic| topic["Partitions"].as_array().into_iter().flatten());
+        partitions.all(|partition| partition["ErrorCode"] == 0)
+    };
+    Ok(all_lead(&answers.kafka) && all_lead(&answers.thalweg))
 }
 
 fn name_topics(pair: &mut Pair, answers: &Answers) -> Result<()> {

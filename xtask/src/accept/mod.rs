@@ -1,5 +1,6 @@
 //! `cargo xtask accept NAME`: one command for each line of what Thalweg must show.
 
+mod differential;
 mod fresh_clone;
 mod fuzz;
 mod hostile;
@@ -52,6 +53,8 @@ enum Line {
     Recovery,
     /// 10,000 hostile connections harm nobody; 10 minutes of fuzzed requests find nothing
     Hostile,
+    /// Every API in every version, asked of a real Kafka and of Thalweg: no difference that isn't meant
+    Differential,
 }
 
 /// Checks the line, prints its figures, fails when one misses its target.
@@ -85,6 +88,7 @@ fn check(line: Line, report: &mut Report) -> Result<()> {
         Line::Start => start::check(report),
         Line::Recovery => recovery::check(report),
         Line::Hostile => hostile::check(report),
+        Line::Differential => differential::check(report),
     }
 }
 

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 /// A topic's settings, each with values that are valid and values that aren't.
 const VALUES: &[(&str, &[&str])] = &[
-    ("cleanup.policy", &["delete", "compact", "compact,delete", "delete, compact", "delete,delete", "none", "", "COMPACT"]),
+    (
+        "cleanup.policy",
+        &["delete", "compact", "compact,delete", "delete, compact", "delete,delete", "none", "", "COMPACT"],
+    ),
     ("compression.type", &["producer", "gzip", "zstd", "uncompressed", "none", "GZIP", ""]),
     ("compression.gzip.level", &["-1", "1", "9", "0", "10", "x"]),
     ("compression.lz4.level", &["1", "17", "18", "0"]),
@@ -102,9 +105,7 @@ const SUBTRACT: i32 = 3;
 pub fn altered(story: &mut Teller<'_>) -> Result<()> {
     let name = story.name("topic");
     make_topics(story.pair, &[(&name, 1)])?;
-    let change = |setting: &str, operation: i32, value: Value| {
-        json!({ "Name": setting, "ConfigOperation": operation, "Value": value })
-    };
+    let change = |setting: &str, operation: i32, value: Value| json!({ "Name": setting, "ConfigOperation": operation, "Value": value });
     let steps = [
         ("set", vec![change("retention.bytes", SET, json!("1000"))]),
         ("set to what it is", vec![change("retention.bytes", SET, json!("1000"))]),
@@ -161,7 +162,8 @@ pub fn altered(story: &mut Teller<'_>) -> Result<()> {
 
 /// Changes of a broker's settings and of all brokers'.
 pub fn altered_broker(story: &mut Teller<'_>) -> Result<()> {
-    let names = ["log.retention.ms", "message.max.bytes", "node.id", "no.such.setting", "log.cleaner.threads"];
+    let names =
+        ["log.retention.ms", "message.max.bytes", "node.id", "no.such.setting", "log.cleaner.threads"];
     let described = |broker: &str| {
         json!({
             "Resources": [{ "ResourceType": 4, "ResourceName": broker, "ConfigurationKeys": names }],

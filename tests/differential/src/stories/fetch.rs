@@ -102,7 +102,8 @@ pub fn deleted_records(story: &mut Teller<'_>) -> Result<()> {
         for time in [-1, -2, -3, TIMESTAMP, TIMESTAMP + 2, 0] {
             story.ask("ListOffsets", list_body(&topic, 0, time))?;
         }
-        let partition = json!({ "Partition": 0, "CurrentLeaderEpoch": -1, "LeaderEpoch": format!("$epoch:{topic}") });
+        let partition =
+            json!({ "Partition": 0, "CurrentLeaderEpoch": -1, "LeaderEpoch": format!("$epoch:{topic}") });
         let body = json!({ "Topics": [{ "Topic": topic, "Partitions": [partition] }] });
         story.ask("OffsetForLeaderEpoch", body)?;
     }
@@ -120,14 +121,11 @@ pub fn limits(story: &mut Teller<'_>) -> Result<()> {
     }
     for max_bytes in [0, 1, 250, 300, 600, 1000, i32::MAX] {
         for partition_max_bytes in [0, 1, 250, 300, 600, i32::MAX] {
-            let partition = |index: i32, offset: i64| {
-                json!({ "Partition": index, "FetchOffset": offset, "PartitionMaxBytes": partition_max_bytes })
-            };
+            let partition = |index: i32, offset: i64| json!({ "Partition": index, "FetchOffset": offset, "PartitionMaxBytes": partition_max_bytes });
             let partitions = [partition(1, 0), partition(0, 15), partition(2, 30)];
             let topics =
                 json!([{ "Topic": topic, "TopicId": format!("$id:{topic}"), "Partitions": partitions }]);
-            let body =
-                json!({ "MaxWaitMs": 0, "MinBytes": 0, "MaxBytes": max_bytes, "Topics": topics });
+            let body = json!({ "MaxWaitMs": 0, "MinBytes": 0, "MaxBytes": max_bytes, "Topics": topics });
             story.step(&format!("{max_bytes} and {partition_max_bytes} bytes")).ask("Fetch", body)?;
         }
     }
@@ -166,9 +164,10 @@ pub fn times(story: &mut Teller<'_>) -> Result<()> {
     }
     produce(story.pair, &topic, 2, &Batch { base_timestamp: -1, max_timestamp: -1, ..Batch::of(1) })?;
     for partition in 0..3 {
-        for time in [-1, -2, -3, -4, -5, -6, -7, -100, 0, 1].into_iter().chain(
-            [0, 2, 4, 5, 50, 100, 103, 104, 105, 200, 204, 205, 1000].map(|offset| TIMESTAMP + offset),
-        ) {
+        for time in [-1, -2, -3, -4, -5, -6, -7, -100, 0, 1]
+            .into_iter()
+            .chain([0, 2, 4, 5, 50, 100, 103, 104, 105, 200, 204, 205, 1000].map(|offset| TIMESTAMP + offset))
+        {
             story.step(&format!("{time}")).ask("ListOffsets", list_body(&topic, partition, time))?;
         }
     }

@@ -51,7 +51,13 @@ fn describe(story: &mut Teller<'_>, group: &str) -> Result<()> {
 }
 
 /// Joins over `connection` as far as an answer can come at once: whether the member is in a generation by now.
-fn begin_to_join(story: &mut Teller<'_>, connection: &str, group: &str, symbol: &str, protocols: &[&str]) -> Result<bool> {
+fn begin_to_join(
+    story: &mut Teller<'_>,
+    connection: &str,
+    group: &str,
+    symbol: &str,
+    protocols: &[&str],
+) -> Result<bool> {
     let answers = story.step_on(connection, "joins").ask("JoinGroup", join_body(group, "", protocols))?;
     story.pair.name(symbol, &answers, "/MemberId")?;
     Ok(is_in(&answers))
@@ -92,14 +98,18 @@ pub fn two_members(story: &mut Teller<'_>) -> Result<()> {
         story.step_on("a", step).ask("Heartbeat", beat(&group, generation, member))?;
     }
     commits(story, &group, &topic, &id_a)?;
-    story.step_on("a", "joins again without a change").ask("JoinGroup", join_body(&group, &id_a, &protocols))?;
+    story
+        .step_on("a", "joins again without a change")
+        .ask("JoinGroup", join_body(&group, &id_a, &protocols))?;
     story.step_on("a", "syncs").ask("SyncGroup", sync_body(&group, 1, &id_a, &[&id_a]))?;
     let generation = another_comes(story, &group, [&a, &b], &protocols)?;
     story.step_on("b", "the second goes").ask("LeaveGroup", leave_body(&group, &id_b))?;
     story.step_on("b", "the second goes again").ask("LeaveGroup", leave_body(&group, &id_b))?;
     story.step_on("a", "beats when the other has gone").ask("Heartbeat", beat(&group, generation, &id_a))?;
     describe(story, &group)?;
-    story.step_on("a", "commits in a rebalance").ask("OffsetCommit", commit_body(&group, generation, &id_a, &topic, 9))?;
+    story
+        .step_on("a", "commits in a rebalance")
+        .ask("OffsetCommit", commit_body(&group, generation, &id_a, &topic, 9))?;
     story.step_on("a", "joins").ask("JoinGroup", join_body(&group, &id_a, &protocols))?;
     story.step_on("a", "goes").ask("LeaveGroup", leave_body(&group, &id_a))?;
     describe(story, &group)?;
@@ -109,7 +119,12 @@ pub fn two_members(story: &mut Teller<'_>) -> Result<()> {
 }
 
 /// The second member joins a stable group: the first must join again. The generation that both are in.
-fn another_comes(story: &mut Teller<'_>, group: &str, [a, b]: [&String; 2], protocols: &[&str]) -> Result<i32> {
+fn another_comes(
+    story: &mut Teller<'_>,
+    group: &str,
+    [a, b]: [&String; 2],
+    protocols: &[&str],
+) -> Result<i32> {
     let (id_a, id_b) = (format!("${a}"), format!("${b}"));
     let version = story.version("JoinGroup")?;
     // Before version 4 the first JoinGroup of a member is its last: its id comes with the answer.
@@ -199,7 +214,9 @@ fn commits(story: &mut Teller<'_>, group: &str, topic: &str, id: &str) -> Result
         ("nobody commits in a generation", 1, ""),
     ] {
         let offset = i64::from(generation) + 10;
-        story.step_on("a", step).ask("OffsetCommit", commit_body(group, generation, member, topic, offset))?;
+        story
+            .step_on("a", step)
+            .ask("OffsetCommit", commit_body(group, generation, member, topic, offset))?;
         fetch_offsets(story, group, topic)?;
     }
     Ok(())
@@ -251,7 +268,10 @@ pub fn bad_joins(story: &mut Teller<'_>) -> Result<()> {
         ("no protocols", with("", "Protocols", json!([]))),
         ("other protocols", with("", "Protocols", json!([{ "Name": "other", "Metadata": "" }]))),
         ("a member with another type", with(&id, "ProtocolType", json!("connect"))),
-        ("a member with other protocols", with(&id, "Protocols", json!([{ "Name": "other", "Metadata": "" }]))),
+        (
+            "a member with other protocols",
+            with(&id, "Protocols", json!([{ "Name": "other", "Metadata": "" }])),
+        ),
         ("a member with no protocols", with(&id, "Protocols", json!([]))),
     ];
     for (step, body) in cases {

@@ -33,9 +33,7 @@ pub fn static_members(story: &mut Teller<'_>) -> Result<()> {
     story.pair.name(&second, &answers, "/MemberId")?;
     let new_id = format!("${second}");
     story.ask("DescribeGroups", describe.clone())?;
-    let beat = |member: &str, instance: &str| {
-        json!({ "GroupId": group, "GenerationId": 1, "MemberId": member, "GroupInstanceId": instance })
-    };
+    let beat = |member: &str, instance: &str| json!({ "GroupId": group, "GenerationId": 1, "MemberId": member, "GroupInstanceId": instance });
     if story.version("Heartbeat")? >= 3 {
         for (step, member, instance) in [
             ("beats under its old id", &*id, "one"),
@@ -46,12 +44,19 @@ pub fn static_members(story: &mut Teller<'_>) -> Result<()> {
         }
     }
     if story.version("SyncGroup")? >= 3 {
-        story.step("syncs under its old id").ask("SyncGroup", with_instance(sync_body(&group, 1, &id, &[]), "one"))?;
-        story.step("syncs under its new id").ask("SyncGroup", with_instance(sync_body(&group, 1, &new_id, &[]), "one"))?;
+        story
+            .step("syncs under its old id")
+            .ask("SyncGroup", with_instance(sync_body(&group, 1, &id, &[]), "one"))?;
+        story
+            .step("syncs under its new id")
+            .ask("SyncGroup", with_instance(sync_body(&group, 1, &new_id, &[]), "one"))?;
     }
     story.step("joins under its old id").ask("JoinGroup", join(&id, "one", &["range"]))?;
-    story.step("joins a name that isn't there with an id").ask("JoinGroup", join("stranger", "two", &["range"]))?;
-    let answers = story.step("comes with other protocols").ask("JoinGroup", join("", "one", &["range", "other"]))?;
+    story
+        .step("joins a name that isn't there with an id")
+        .ask("JoinGroup", join("stranger", "two", &["range"]))?;
+    let answers =
+        story.step("comes with other protocols").ask("JoinGroup", join("", "one", &["range", "other"]))?;
     story.pair.name(&second, &answers, "/MemberId")?;
     story.ask("DescribeGroups", describe.clone())?;
     if story.version("LeaveGroup")? >= 3 {

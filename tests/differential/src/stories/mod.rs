@@ -107,7 +107,8 @@ pub fn tell(pair: &mut Pair, filter: &str, oldest: i16) -> Result<()> {
             number += 1;
             let version = pair.version(story.api, back)?;
             let mut teller = Teller { pair, back, number, story: story.name };
-            (story.tell)(&mut teller).with_context(|| format!("{} in {} {version}", story.name, story.api))?;
+            (story.tell)(&mut teller)
+                .with_context(|| format!("{} in {} {version}", story.name, story.api))?;
             if version == pair.version(story.api, i16::MAX)? {
                 break;
             }

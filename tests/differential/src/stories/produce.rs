@@ -121,7 +121,10 @@ fn headers() -> impl Iterator<Item = (&'static str, Batch)> {
         ("an epoch without a producer", Batch { producer_epoch: 5, ..good() }),
         ("a sequence without a producer", Batch { base_sequence: 5, ..good() }),
         ("a negative sequence", Batch { producer_id: 5, producer_epoch: 0, base_sequence: -1, ..good() }),
-        ("a producer that starts in between", Batch { producer_id: 6, producer_epoch: 0, base_sequence: 5, ..good() }),
+        (
+            "a producer that starts in between",
+            Batch { producer_id: 6, producer_epoch: 0, base_sequence: 5, ..good() },
+        ),
         ("a producer that starts", Batch { producer_id: 7, producer_epoch: 0, base_sequence: 0, ..good() }),
         ("a sequence that wraps", {
             Batch { producer_id: 8, producer_epoch: 0, base_sequence: i32::MAX, ..good() }

@@ -37,7 +37,10 @@ pub fn come_and_go(story: &mut Teller<'_>) -> Result<()> {
         ("judged when it is there", create(json!([topic(&name)]), true)),
         ("twice in a request", create(json!([topic("twice"), topic("twice"), topic(&name)]), true)),
         ("no topics", create(json!([]), false)),
-        ("a name that collides", create(json!([topic(&name.replace('-', "_")), topic(&name.replace('-', "."))]), true)),
+        (
+            "a name that collides",
+            create(json!([topic(&name.replace('-', "_")), topic(&name.replace('-', "."))]), true),
+        ),
         ("names that are wrong", {
             create(json!(["", ".", "..", "a b", "ä", &"x".repeat(249), &"x".repeat(250)].map(topic)), true)
         }),
@@ -48,7 +51,10 @@ pub fn come_and_go(story: &mut Teller<'_>) -> Result<()> {
         ("replicas by default", create(json!([with("ReplicationFactor", json!(-1))]), true)),
         ("negative replicas", create(json!([with("ReplicationFactor", json!(-2))]), true)),
         ("all by default", {
-            create(json!([{ "Name": story.name("default"), "NumPartitions": -1, "ReplicationFactor": -1 }]), false)
+            create(
+                json!([{ "Name": story.name("default"), "NumPartitions": -1, "ReplicationFactor": -1 }]),
+                false,
+            )
         }),
     ];
     for (step, body) in cases {
@@ -95,7 +101,8 @@ fn delete_and_use(story: &mut Teller<'_>, name: &str) -> Result<()> {
 /// Topics that Metadata makes.
 pub fn made_by_asking(story: &mut Teller<'_>) -> Result<()> {
     let name = story.name("topic");
-    let ask = |name: &str, make: bool| json!({ "Topics": [{ "Name": name }], "AllowAutoTopicCreation": make });
+    let ask =
+        |name: &str, make: bool| json!({ "Topics": [{ "Name": name }], "AllowAutoTopicCreation": make });
     if story.version("Metadata")? >= 4 {
         story.step("not made").ask("Metadata", ask(&name, false))?;
     }
@@ -111,9 +118,7 @@ pub fn made_by_asking(story: &mut Teller<'_>) -> Result<()> {
 pub fn partitions(story: &mut Teller<'_>) -> Result<()> {
     let name = story.name("topic");
     make_topics(story.pair, &[(&name, 2)])?;
-    let add = |topics: Value, validate_only: bool| {
-        json!({ "Topics": topics, "TimeoutMs": 30_000, "ValidateOnly": validate_only })
-    };
+    let add = |topics: Value, validate_only: bool| json!({ "Topics": topics, "TimeoutMs": 30_000, "ValidateOnly": validate_only });
     let one = |name: &str, count: i32| json!({ "Name": name, "Count": count, "Assignments": null });
     for (step, body) in [
         ("judged", add(json!([one(&name, 3)]), true)),
