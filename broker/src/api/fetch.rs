@@ -353,7 +353,7 @@ fn partitions_of(request: FetchRequest) -> (Vec<Wanted>, Vec<(String, Uuid, i32)
 
 /// Of a partition that is named twice, the last mention counts, at the place of the first.
 fn named_once(wanted: Vec<Wanted>) -> Vec<Wanted> {
-    let mut places = HashMap::with_capacity(wanted.len());
+    let mut places: HashMap<_, usize> = HashMap::with_capacity(wanted.len());
     let mut kept: Vec<Wanted> = Vec::with_capacity(wanted.len());
     for wanted in wanted {
         match places.entry((wanted.topic.clone(), wanted.topic_id, wanted.partition)) {

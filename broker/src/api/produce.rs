@@ -216,7 +216,7 @@ impl Handlers {
 
 /// Each topic and each partition once: the last batch for a partition counts. What names no partition is left out.
 fn named_once(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
-    let mut places = HashMap::with_capacity(topics.len());
+    let mut places: HashMap<_, usize> = HashMap::with_capacity(topics.len());
     let mut kept: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
     for mut topic in topics.into_iter().filter(|topic| !topic.partition_data.is_empty()) {
         match places.entry((topic.name.clone(), topic.topic_id)) {

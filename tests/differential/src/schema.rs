@@ -64,7 +64,6 @@ pub struct Field {
 
 /// A type of the schemas' language.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the names are those of the schemas")]
 pub enum Kind {
     Bool,
     Int8,
