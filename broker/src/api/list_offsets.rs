@@ -114,11 +114,11 @@ impl Handlers {
     }
 }
 
-/// Topics that are named twice, as one.
+/// Topics that are named twice, as one. What names no partition is left out.
 fn named_once(topics: Vec<ListOffsetsTopic>) -> Vec<ListOffsetsTopic> {
     let mut places = BTreeMap::new();
     let mut kept: Vec<ListOffsetsTopic> = Vec::with_capacity(topics.len());
-    for mut topic in topics {
+    for mut topic in topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
         let place = *places.entry(topic.name.clone()).or_insert(kept.len());
         match kept.get_mut(place) {
             Some(first) => first.partitions.append(&mut topic.partitions),

@@ -63,10 +63,10 @@ const NAMES: [&str; 22] = [
     "Key",
     "Feature",
     "TransactionalId",
+    "BaseOffset",
     "ProducerId",
     "User",
     "LogDir",
-    "BaseOffset",
 ];
 
 /// Where `kafka` and `thalweg` differ. The order of elements that have names doesn't count: in many answers it is that of
@@ -98,9 +98,13 @@ fn walk(path: String, kafka: Option<&Value>, thalweg: Option<&Value>, found: &mu
     }
 }
 
-/// Elements by name; those of the same name, and those without, by their position.
+/// Elements by name; those of the same name by the order of their content, those without by their position.
 fn named(elements: &[Value]) -> BTreeMap<String, &Value> {
     let mut by_name = BTreeMap::new();
+    let mut elements: Vec<_> = elements.iter().collect();
+    if elements.iter().any(|element| element.is_object()) {
+        elements.sort_by_cached_key(|element| element.to_string());
+    }
     for element in elements {
         let name = NAMES.iter().filter_map(|field| element.get(field)).map(|value| match value {
             Value::String(text) => text.clone(),
