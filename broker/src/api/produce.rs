@@ -73,6 +73,8 @@ impl Handlers {
         let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let acks = request.acks;
         let refusal = self.refusal_of_all(&context, &request);
+        // What isn't there is told before acks that there are not, not before what the caller may not do.
+        let yields = refusal.as_ref().is_some_and(|refusal| refusal.code == ErrorCode::InvalidRequiredAcks);
         let mut topics = Vec::with_capacity(request.topic_data.len());
         for data in named_once(request.topic_data) {
             let topic = self.produce_topic(&context, version, &data.name, data.topic_id);
@@ -80,7 +82,7 @@ impl Handlers {
             for partition in data.partition_data {
                 let index = partition.index;
                 let ready = match (&refusal, &topic) {
-                    // What isn't there is told before what is wrong with the request.
+                    (Some(refusal), _) if !yields => Err(refusal.clone()),
                     (Some(refusal), Ok(topic)) if topic.log(index).is_some() => Err(refusal.clone()),
                     (_, Err(refusal)) => Err(refusal.clone()),
                     (_, Ok(topic)) => self.check(topic, version, partition, &charge).await,
