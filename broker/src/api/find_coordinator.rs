@@ -18,7 +18,7 @@ const SHARE_PARTITION: i8 = 2;
 
 const NO_SHARE_GROUPS: &str = "Share groups are not supported yet";
 
-/// What Kafka says to a kind of coordinator that there isn't, before version 4.
+/// What Kafka says to a kind of coordinator that there isn't.
 const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by the client library or the \
                                message was sent to an incompatible broker. See the broker logs for more details.";
 
@@ -45,8 +45,6 @@ impl Handlers {
         if found.error_code == 0 {
             // Kafka's name of the code, which it tells in these versions in place of a message.
             found.error_message = Some(StrBytes::from_static_str("NONE"));
-        } else if found.error_code == ErrorCode::InvalidRequest.code() {
-            found.error_message = Some(StrBytes::from_static_str(INVALID_REQUEST));
         }
         FindCoordinatorResponse::default()
             .with_error_code(found.error_code)
@@ -81,7 +79,7 @@ impl Handlers {
             SHARE_PARTITION if version >= SHARE => {
                 Err((ErrorCode::UnsupportedVersion, Some(NO_SHARE_GROUPS)))
             }
-            _ => Err((ErrorCode::InvalidRequest, None)),
+            _ => Err((ErrorCode::InvalidRequest, Some(INVALID_REQUEST))),
         }
     }
 

@@ -248,7 +248,8 @@ fn check_replicas(key: &Key, value: &str) -> Result<(), Fault> {
 fn check_choice(key: &Key, values: &[&str]) -> Result<(), Fault> {
     let Valid::OneOf(choices) = &key.valid else { return Ok(()) };
     let may_be_empty = key.kind == Kind::List || key.default.is_empty();
-    let wrong = values.iter().find(|value| !(may_be_empty && value.is_empty()) && !choices.contains(value));
+    let is_right = |value: &&str| choices.contains(value) || may_be_empty && value.is_empty();
+    let wrong = values.iter().find(|value| !is_right(value));
     match wrong {
         Some(wrong) => Err(Fault::NotAChoice { value: (*wrong).to_owned(), choices: choices.clone() }),
         None => Ok(()),

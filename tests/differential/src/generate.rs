@@ -289,7 +289,6 @@ fn of_name(api: &str, field: &Field, world: &World) -> Option<Vec<Value>> {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn of_api(api: &str, version: i16, field: &Field, world: &World) -> Option<Vec<Value>> {
     let config_names = || {
         all(&[
