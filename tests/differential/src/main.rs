@@ -39,7 +39,7 @@ fn main() -> Result<()> {
         result.versions,
         result.cases,
         result.meant,
-        result.findings.len()
+        result.findings.len() + result.not_examined.len()
     );
     Ok(())
 }

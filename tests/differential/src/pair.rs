@@ -39,6 +39,8 @@ pub struct Outcome {
     pub meant: usize,
     /// Those that aren't.
     pub findings: Vec<Finding>,
+    /// Those that aren't, of APIs that nobody has gone through yet.
+    pub not_examined: Vec<Finding>,
 }
 
 /// Both brokers.
@@ -261,7 +263,11 @@ impl Pair {
         self.outcome.meant += all - against.len();
         for difference in against {
             let (case, request) = (self.case.clone(), request.body.clone());
-            self.outcome.findings.push(Finding { api: api.clone(), version, case, difference, request });
+            let finding = Finding { api: api.clone(), version, case, difference, request };
+            match self.meant.is_examined(&api) {
+                true => self.outcome.findings.push(finding),
+                false => self.outcome.not_examined.push(finding),
+            }
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Result {
     pub meant: usize,
     /// Those that aren't.
     pub findings: Vec<Finding>,
+    /// The same of APIs whose differences nobody has gone through yet.
+    pub not_examined: Vec<Finding>,
     /// Lines of the list of meant differences that nothing has met.
     pub unmet: Vec<String>,
     /// Kafka's APIs that Thalweg doesn't offer, each with the reason.
@@ -197,6 +199,7 @@ fn sum_up(pair: Pair) -> Result {
         fewest_cases: compared.iter().map(|(_, count)| **count).min().unwrap_or(0),
         meant: outcome.meant,
         findings: outcome.findings,
+        not_examined: outcome.not_examined,
         unmet,
         not_offered,
     }
@@ -206,7 +209,7 @@ impl fmt::Display for Result {
     /// The differences that are not meant, those of the same kind together.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut kinds: BTreeMap<(String, String, String), Vec<&Finding>> = BTreeMap::new();
-        for finding in &self.findings {
+        for finding in self.findings.iter().chain(&self.not_examined) {
             let says = format!(
                 "Kafka {}, Thalweg {}",
                 brief(&finding.difference.kafka),
