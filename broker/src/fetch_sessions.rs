@@ -160,7 +160,7 @@ impl FetchSessions {
         let id = fresh_id.checked_abs().unwrap_or(1).max(1);
         inner.make_room(self.slots);
         let full = inner.sessions.len() >= self.slots || inner.partitions + wanted.len() > MAX_PARTITIONS;
-        if full || wanted.is_empty() || inner.sessions.contains_key(&id) {
+        if full || inner.sessions.contains_key(&id) {
             return 0;
         }
         let mut session = Session { epoch: 1, by_ids, ..Session::default() };

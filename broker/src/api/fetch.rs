@@ -8,7 +8,11 @@ use crate::{
     reading::Slices,
     topics::Topic,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 use thalweg_cache::MAX_READ_BYTES;
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
@@ -27,6 +31,8 @@ struct Demand {
     /// Fewer bytes than none are wanted.
     negative: bool,
     committed_only: bool,
+    /// It is a replica that asks: there are none.
+    by_replica: bool,
     deadline: Instant,
     min_bytes: usize,
 }
@@ -92,6 +98,7 @@ impl Handlers {
             max_bytes,
             negative: version >= 3 && request.max_bytes < 0,
             committed_only: request.isolation_level == 1,
+            by_replica: request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0,
             deadline: Instant::now() + wait,
             min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         }
@@ -175,7 +182,7 @@ impl Handlers {
         for (target, wanted) in targets.iter().zip(wanted) {
             let partition = match target {
                 Ok(log) => self.read_partition(log, wanted, demand, &mut round).await,
-                Err(code) => Err(*code),
+                Err(code) => Ok(unknown(*code)),
             };
             let partition = partition.unwrap_or_else(|code| FetchedPartition {
                 error_code: code.code(),
@@ -195,6 +202,9 @@ impl Handlers {
         round: &mut Round,
     ) -> Result<FetchedPartition, ErrorCode> {
         check_epoch(log, wanted.current_leader_epoch)?;
+        if demand.by_replica {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
         let view = log.view();
         let mut partition = described(&view);
         if let Some(diverging) = diverging_epoch(log, wanted)? {
@@ -270,6 +280,15 @@ fn told(aborted: &thalweg_segment::AbortedTransaction) -> AbortedTransaction {
         .with_first_offset(aborted.first_offset.0)
 }
 
+/// A partition that is refused before its log is looked at: Kafka's answer then has a list of aborted transactions, an empty one.
+fn unknown(code: ErrorCode) -> FetchedPartition {
+    FetchedPartition {
+        error_code: code.code(),
+        aborted_transactions: Some(Vec::new()),
+        ..FetchedPartition::default()
+    }
+}
+
 fn described(view: &LogView) -> FetchedPartition {
     FetchedPartition {
         high_watermark: view.high_watermark.0,
@@ -324,12 +343,28 @@ fn partitions_of(request: FetchRequest) -> (Vec<Wanted>, Vec<(String, Uuid, i32)
             max_bytes: partition.partition_max_bytes,
         })
     });
-    let wanted = wanted.collect();
+    let wanted = named_once(wanted.collect());
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
         let (name, id) = (topic.topic.to_string(), topic.topic_id);
         topic.partitions.into_iter().map(move |partition| (name.clone(), id, partition))
     });
     (wanted, forgotten.collect())
+}
+
+/// Of a partition that is named twice, the last mention counts, at the place of the first.
+fn named_once(wanted: Vec<Wanted>) -> Vec<Wanted> {
+    let mut places: HashMap<_, usize> = HashMap::with_capacity(wanted.len());
+    let mut kept: Vec<Wanted> = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        match places.entry((wanted.topic.clone(), wanted.topic_id, wanted.partition)) {
+            Entry::Occupied(place) => kept[*place.get()] = wanted,
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(wanted);
+            }
+        }
+    }
+    kept
 }
 
 /// Partitions of the same topic that follow each other make one entry.

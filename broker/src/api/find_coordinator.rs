@@ -18,6 +18,10 @@ const SHARE_PARTITION: i8 = 2;
 
 const NO_SHARE_GROUPS: &str = "Share groups are not supported yet";
 
+/// What Kafka says to a kind of coordinator that there isn't.
+const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by the client library or the \
+                               message was sent to an incompatible broker. See the broker logs for more details.";
+
 /// A code, and a sentence for people.
 type Refusal = (ErrorCode, Option<&'static str>);
 
@@ -75,7 +79,7 @@ impl Handlers {
             SHARE_PARTITION if version >= SHARE => {
                 Err((ErrorCode::UnsupportedVersion, Some(NO_SHARE_GROUPS)))
             }
-            _ => Err((ErrorCode::InvalidRequest, None)),
+            _ => Err((ErrorCode::InvalidRequest, Some(INVALID_REQUEST))),
         }
     }
 

@@ -12,7 +12,7 @@ use thalweg_protocol::{Compression, ErrorCode, RecordHeads, Unpacking, messages:
 use thalweg_runtime::Charge;
 use thalweg_segment::{Attributes, Batch, Offset, split_batches};
 
-use list_offsets_request::ListOffsetsPartition;
+use list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 
 const LATEST: i64 = -1;
@@ -52,7 +52,7 @@ impl Handlers {
     ) -> ListOffsetsResponse {
         let committed_only = request.isolation_level == 1;
         let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in request.topics {
+        for topic in named_once(request.topics) {
             let mut times_named = BTreeMap::new();
             topic.partitions.iter().for_each(|p| *times_named.entry(p.partition_index).or_insert(0) += 1);
             let mut answered = BTreeSet::new();
@@ -112,6 +112,20 @@ impl Handlers {
             }
         }
     }
+}
+
+/// Topics that are named twice, as one. What names no partition is left out.
+fn named_once(topics: Vec<ListOffsetsTopic>) -> Vec<ListOffsetsTopic> {
+    let mut places = BTreeMap::new();
+    let mut kept: Vec<ListOffsetsTopic> = Vec::with_capacity(topics.len());
+    for mut topic in topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
+        let place = *places.entry(topic.name.clone()).or_insert(kept.len());
+        match kept.get_mut(place) {
+            Some(first) => first.partitions.append(&mut topic.partitions),
+            None => kept.push(topic),
+        }
+    }
+    kept
 }
 
 fn failed(wanted: &ListOffsetsPartition, code: ErrorCode) -> ListOffsetsPartitionResponse {

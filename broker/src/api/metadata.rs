@@ -11,7 +11,11 @@ use thalweg_metadata::MetadataError;
 use thalweg_protocol::{ErrorCode, messages::*};
 use uuid::Uuid;
 
+use metadata_request::MetadataRequestTopic;
 use metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
+
+/// First version whose answer may lack a topic's name, so that topics can be asked for by id alone.
+const TOPIC_IDS: i16 = 12;
 
 impl Handlers {
     pub(super) async fn metadata(
@@ -20,6 +24,9 @@ impl Handlers {
         version: i16,
         request: MetadataRequest,
     ) -> MetadataResponse {
+        if version < TOPIC_IDS && request.topics.iter().flatten().any(asks_by_id) {
+            return refused(request);
+        }
         let all = match &request.topics {
             None => true,
             Some(topics) => version == 0 && topics.is_empty(),
@@ -45,7 +52,7 @@ impl Handlers {
             });
         }
         if request.include_topic_authorized_operations {
-            for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            for topic in topics.iter_mut().filter(|topic| may_be_seen(topic)) {
                 let name = topic.name.as_deref().map_or("", |name| name.as_str());
                 topic.topic_authorized_operations = self.topic_operations(context, true, name);
             }
@@ -166,6 +173,33 @@ impl Handlers {
     pub(super) fn cluster_id(&self) -> StrBytes {
         StrBytes::from_string(self.broker.cluster_id.clone())
     }
+}
+
+/// Versions 10 and 11 have a field for the id, but their answer has a name always.
+fn asks_by_id(topic: &MetadataRequestTopic) -> bool {
+    topic.name.is_none() || !topic.topic_id.is_nil()
+}
+
+/// A request that is refused as a whole, as Kafka does it: with nothing but an error for each topic.
+fn refused(request: MetadataRequest) -> MetadataResponse {
+    let topic = |topic: MetadataRequestTopic| {
+        MetadataResponseTopic::default()
+            .with_name(Some(topic.name.unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_topic_authorized_operations(UNKNOWN)
+    };
+    MetadataResponse::default()
+        .with_cluster_id(None)
+        .with_controller_id((-1).into())
+        .with_topics(request.topics.unwrap_or_default().into_iter().map(topic).collect())
+        .with_cluster_authorized_operations(UNKNOWN)
+}
+
+/// Whether the caller is told what it may do to a topic, be it there or not.
+fn may_be_seen(topic: &MetadataResponseTopic) -> bool {
+    let hidden = [ErrorCode::TopicAuthorizationFailed, ErrorCode::UnknownTopicId];
+    hidden.iter().all(|code| topic.error_code != code.code())
 }
 
 /// A name as messages have it.

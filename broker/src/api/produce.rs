@@ -11,13 +11,17 @@ use crate::{
     partition::{AppendError, Appended, Closed, Log, SequenceError, Verification},
     topics::Topic,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
 use thalweg_segment::Offset;
 use tokio::time::Instant;
 
-use produce_request::PartitionProduceData;
+use produce_request::{PartitionProduceData, TopicProduceData};
 use produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
 
 /// How long a batch that the broker has made larger may wait for memory.
@@ -69,15 +73,19 @@ impl Handlers {
         let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let acks = request.acks;
         let refusal = self.refusal_of_all(&context, &request);
+        // What isn't there is told before acks that there are not, not before what the caller may not do.
+        let yields = refusal.as_ref().is_some_and(|refusal| refusal.code == ErrorCode::InvalidRequiredAcks);
         let mut topics = Vec::with_capacity(request.topic_data.len());
-        for data in request.topic_data {
+        for data in named_once(request.topic_data) {
             let topic = self.produce_topic(&context, version, &data.name, data.topic_id);
             let mut checked = Vec::with_capacity(data.partition_data.len());
             for partition in data.partition_data {
                 let index = partition.index;
                 let ready = match (&refusal, &topic) {
-                    (Some(refusal), _) | (None, Err(refusal)) => Err(refusal.clone()),
-                    (None, Ok(topic)) => self.check(topic, version, partition, &charge).await,
+                    (Some(refusal), _) if !yields => Err(refusal.clone()),
+                    (Some(refusal), Ok(topic)) if topic.log(index).is_some() => Err(refusal.clone()),
+                    (_, Err(refusal)) => Err(refusal.clone()),
+                    (_, Ok(topic)) => self.check(topic, version, partition, &charge).await,
                 };
                 checked.push((index, ready));
             }
@@ -206,6 +214,28 @@ impl Handlers {
         let throttle_ms = i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX);
         ProduceResponse::default().with_responses(responses).with_throttle_time_ms(throttle_ms)
     }
+}
+
+/// Each topic and each partition once: the last batch for a partition counts. What names no partition is left out.
+fn named_once(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    let mut places: HashMap<_, usize> = HashMap::with_capacity(topics.len());
+    let mut kept: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
+    for mut topic in topics.into_iter().filter(|topic| !topic.partition_data.is_empty()) {
+        match places.entry((topic.name.clone(), topic.topic_id)) {
+            Entry::Occupied(place) => kept[*place.get()].partition_data.append(&mut topic.partition_data),
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(topic);
+            }
+        }
+    }
+    for topic in &mut kept {
+        let mut seen = HashSet::with_capacity(topic.partition_data.len());
+        topic.partition_data.reverse();
+        topic.partition_data.retain(|partition| seen.insert(partition.index));
+        topic.partition_data.reverse();
+    }
+    kept
 }
 
 pub(super) type Checks = (TopicName, uuid::Uuid, Vec<(i32, Result<Ready, Refusal>)>);

@@ -136,6 +136,7 @@ pub fn topic_resolver(config: Arc<Config>, resolved: Arc<RwLock<Resolved>>) -> R
 /// Checks a topic's own settings. Returns the first fault as a sentence.
 pub fn check_topic(config: &Config, own: &Values) -> Result<(), String> {
     check_values(config.topic_keys(), "topic", own)?;
+    check_compaction_lags(own)?;
     if own.get("remote.storage.enable").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
         let message = "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.";
         return Err(message.to_owned());
@@ -150,8 +151,22 @@ pub(super) fn check_values(keys: &Keys, kind: &str, own: &Values) -> Result<(), 
     }
     for (key, value) in own.iter().filter_map(|(name, value)| Some((keys.get(name.as_str())?, value))) {
         check(key, value).map_err(|fault| {
-            format!("Invalid value {value} for configuration {}: {}", key.name, fault.in_kafkas_words())
+            let (shown, why) = (fault.shown(value), fault.in_kafkas_words());
+            format!("Invalid value {shown} for configuration {}: {why}", key.name)
         })?;
+    }
+    Ok(())
+}
+
+/// The least lag must not exceed the largest.
+fn check_compaction_lags(own: &Values) -> Result<(), String> {
+    let lag =
+        |name, default: i64| own.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(default);
+    let (min, max) = (lag("min.compaction.lag.ms", 0), lag("max.compaction.lag.ms", i64::MAX));
+    if min > max {
+        return Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+        ));
     }
     Ok(())
 }

@@ -71,6 +71,8 @@ pub enum Valid {
         /// One value outside of the range that is valid too.
         or: Option<f64>,
     },
+    /// `[partitionId]:[brokerId],…`: pairs, or `*`.
+    Replicas,
     /// `[a, b]`: each of these.
     OneOf(Vec<&'static str>),
 }
@@ -78,6 +80,9 @@ pub enum Valid {
 impl Valid {
     /// Reads Kafka's notation; what has none of these forms allows any value.
     pub fn parse(text: &'static str) -> Self {
+        if text.starts_with("[partitionId]:") {
+            return Self::Replicas;
+        }
         let (list, or) = match text.split_once("] or ") {
             Some((list, or)) => (list, or.parse().ok()),
             None => (text.trim_end_matches(']'), None),
@@ -129,6 +134,26 @@ pub enum Fault {
         /// The most.
         max: f64,
     },
+    /// Neither in its range nor the one value beside it.
+    #[error("must be {min} to {max}, or {or}, not {value}")]
+    OutOfRange {
+        /// The value.
+        value: String,
+        /// The least.
+        min: f64,
+        /// The most.
+        max: f64,
+        /// The value beside.
+        or: f64,
+    },
+    /// No list of partitions and brokers.
+    #[error("must be * or a list of PARTITION:BROKER, not {value:?}")]
+    NotReplicas {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        value: String,
+    },
     /// None of the choices.
     #[error("must be one of {}, not {value:?}", choices.join(", "))]
     NotAChoice {
@@ -140,12 +165,27 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The value, as Kafka's clients are used to see it: what was read as a list is in brackets.
+    pub fn shown<'a>(&'a self, value: &'a str) -> &'a str {
+        match self {
+            Self::NotReplicas { value, .. } => value,
+            _ => value,
+        }
+    }
+
     /// As Kafka's clients are used to read it, behind "Invalid value … for configuration …: ".
     pub fn in_kafkas_words(&self) -> String {
         match self {
             Self::NotBoolean(_) => "Expected value to be either true or false".to_owned(),
             Self::NotNumber { kind, .. } => format!("Not a number of type {}", kind.name().to_uppercase()),
             Self::TooSmall { min, .. } => format!("Value must be at least {min}"),
+            Self::OutOfRange { min, max, or, .. } => {
+                format!("Value must be between {min} and {max} or equal to {or}")
+            }
+            Self::NotReplicas { key, .. } => format!(
+                "{key} must be the literal '*' or a list of replicas in the following format: \
+                 [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+            ),
             Self::TooLarge { max, .. } => format!("Value must be no more than {max}"),
             Self::NotAChoice { choices, .. } => format!("String must be one of: {}", choices.join(", ")),
         }
@@ -162,7 +202,8 @@ pub fn check(key: &Key, value: &str) -> Result<(), Fault> {
         Kind::Short => value.trim().parse::<i16>().ok().map(f64::from),
         Kind::Int => value.trim().parse::<i32>().ok().map(f64::from),
         Kind::Long => value.trim().parse::<i64>().ok().map(|number| number as f64),
-        Kind::Double => value.trim().parse().ok(),
+        Kind::Double => java_double(value.trim()),
+        Kind::List if key.valid == Valid::Replicas => return check_replicas(key, value),
         Kind::Text | Kind::Class | Kind::Password => return check_choice(key, &[value.trim()]),
         Kind::List => {
             return check_choice(key, &value.split(',').map(str::trim).collect::<Vec<_>>());
@@ -172,6 +213,9 @@ pub fn check(key: &Key, value: &str) -> Result<(), Fault> {
     match (number, &key.valid) {
         (None, _) => Err(Fault::NotNumber { value, kind: key.kind }),
         (Some(number), Valid::Range { or, .. }) if *or == Some(number) => Ok(()),
+        (Some(number), Valid::Range { min, max, or: Some(or) }) if number < *min || number > *max => {
+            Err(Fault::OutOfRange { value, min: *min, max: *max, or: *or })
+        }
         (Some(number), Valid::Range { min, .. }) if number < *min => {
             Err(Fault::TooSmall { value, min: *min })
         }
@@ -182,9 +226,30 @@ pub fn check(key: &Key, value: &str) -> Result<(), Fault> {
     }
 }
 
+/// Java's numbers may end in the letter of their type.
+fn java_double(text: &str) -> Option<f64> {
+    text.strip_suffix(['f', 'F', 'd', 'D']).unwrap_or(text).parse().ok()
+}
+
+/// `*`, nothing, or pairs of a partition and a broker.
+fn check_replicas(key: &Key, value: &str) -> Result<(), Fault> {
+    let is_pair = |text: &str| {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.trim().split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker))
+    };
+    match value.trim() {
+        "" | "*" => Ok(()),
+        pairs if pairs.split(',').all(is_pair) => Ok(()),
+        // Kafka shows the list that it has read.
+        pairs => Err(Fault::NotReplicas { key: key.name, value: format!("[{pairs}]") }),
+    }
+}
+
 fn check_choice(key: &Key, values: &[&str]) -> Result<(), Fault> {
     let Valid::OneOf(choices) = &key.valid else { return Ok(()) };
-    let wrong = values.iter().find(|value| !value.is_empty() && !choices.contains(value));
+    let may_be_empty = key.kind == Kind::List || key.default.is_empty();
+    let is_right = |value: &&str| choices.contains(value) || may_be_empty && value.is_empty();
+    let wrong = values.iter().find(|value| !is_right(value));
     match wrong {
         Some(wrong) => Err(Fault::NotAChoice { value: (*wrong).to_owned(), choices: choices.clone() }),
         None => Ok(()),
@@ -196,11 +261,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn values_are_judged_as_kafka_does() {
+        let keys = super::super::keys::topic_keys();
+        let fault =
+            |name: &str, value: &str| check(&keys[name], value).err().map(|fault| fault.in_kafkas_words());
+        assert_eq!(
+            fault("compression.gzip.level", "10").as_deref(),
+            Some("Value must be between 1 and 9 or equal to -1")
+        );
+        assert_eq!(fault("compression.gzip.level", "-1"), None);
+        assert!(fault("compression.type", "").is_some());
+        assert_eq!(fault("cleanup.policy", ""), None);
+        assert_eq!(fault("min.cleanable.dirty.ratio", "0.5f"), None);
+        assert!(fault("min.cleanable.dirty.ratio", "f").is_some());
+        for good in ["*", "", "0:1", "0:1, 1:1"] {
+            assert_eq!(fault("leader.replication.throttled.replicas", good), None);
+        }
+        for bad in ["none", "0", "0:", "0:1,", "a:1"] {
+            assert!(fault("leader.replication.throttled.replicas", bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
     fn kafkas_notation_of_valid_values_is_understood() {
         assert_eq!(Valid::parse("[0,...]"), Valid::Range { min: 0.0, max: f64::MAX, or: None });
         assert_eq!(Valid::parse("[1,...,9] or -1"), Valid::Range { min: 1.0, max: 9.0, or: Some(-1.0) });
         assert_eq!(Valid::parse("[compact, delete]"), Valid::OneOf(vec!["compact", "delete"]));
-        assert_eq!(Valid::parse("[partitionId]:[brokerId],..."), Valid::Any);
+        assert_eq!(Valid::parse("[partitionId]:[brokerId],..."), Valid::Replicas);
         assert_eq!(Valid::parse("non-null string"), Valid::Any);
     }
 }

@@ -3,6 +3,7 @@
 mod coordinator_costs;
 mod coordinator_load;
 mod coordinator_seeds;
+mod differential;
 mod exactly_once;
 mod franz_go;
 mod fresh_clone;
@@ -73,6 +74,8 @@ enum Line {
     KafkaTools,
     /// 20,000 simulation seeds of transactions and groups clean: each input takes effect exactly once; the coordinators' mutations caught
     CoordinatorSeeds,
+    /// Every API in every version, asked of a real Kafka and of Thalweg: no difference that isn't meant
+    Differential,
 }
 
 /// Checks the line, prints its figures, fails when one misses its target.
@@ -123,6 +126,7 @@ fn check(line: Line, report: &mut Report) -> Result<()> {
         Line::GroupLatency => group_latency::check(report),
         Line::KafkaTools => kafka_tools::check(report),
         Line::CoordinatorSeeds => coordinator_seeds::check(report),
+        Line::Differential => differential::check(report),
     }
 }
 
