@@ -246,9 +246,9 @@ impl Log {
 
     /// Ends a verification and begins another.
     pub(super) fn renew_verification(&self, producer: ProducerId, number: u64) -> u64 {
-        let transactions = &mut self.inner.lock().transactions;
-        transactions.end_verification(producer, number);
-        transactions.begin_verification(producer)
+        let mut inner = self.inner.lock();
+        inner.transactions.end_verification(producer, number);
+        inner.transactions.begin_verification(producer)
     }
 
     pub(super) fn end_verification(&self, producer: ProducerId, number: u64) {

@@ -2,7 +2,7 @@
 
 use super::{
     bed::{Bed, answer, topic},
-    catalogue::{World, batch, fetch_request, produce_request},
+    catalogue::{batch, fetch_request, produce_request},
     versions::furnished,
 };
 use thalweg_protocol::{ErrorCode, messages::*};
