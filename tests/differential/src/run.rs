@@ -266,9 +266,4 @@ impl Plan {
     pub fn whole() -> Self {
         Self { cases: 24, seed: 1, api: None, stories: Some(String::new()), versions: i16::MAX }
     }
-
-    /// A part that takes a minute.
-    pub fn short() -> Self {
-        Self { cases: 2, stories: Some(String::new()), versions: 0, ..Self::whole() }
-    }
 }
