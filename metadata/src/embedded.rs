@@ -103,11 +103,14 @@ impl EmbeddedKv {
         path: Path,
         options: EmbeddedOptions,
     ) -> Result<Self, KvError> {
-        let cache = MokaCacheOptions { max_capacity: CACHE_BYTES, ..MokaCacheOptions::default() };
-        let builder = Db::builder(path, object_store)
-            .with_settings(settings(options))
-            .with_db_cache(Arc::new(MokaCache::new_with_opts(cache)), 0);
-        let db = within(OPEN_PATIENCE, builder.build()).await?;
+        let opened = within(OPEN_PATIENCE, open_database(&object_store, &path, options)).await;
+        let db = match opened {
+            // SlateDB says the same to whoever finds another process creating the store at the same time. It is there then.
+            Err(KvError::Corrupt { .. }) => {
+                within(OPEN_PATIENCE, open_database(&object_store, &path, options)).await?
+            }
+            opened => opened?,
+        };
         Ok(Self { runtime, db, queue: Arc::default(), durable: Mutex::default() })
     }
 
@@ -210,6 +213,18 @@ impl KeyValueStore for EmbeddedKv {
     async fn close(&self) -> Result<(), KvError> {
         within(PATIENCE, self.db.close()).await
     }
+}
+
+async fn open_database(
+    object_store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    options: EmbeddedOptions,
+) -> Result<Db, slatedb::Error> {
+    let cache = MokaCacheOptions { max_capacity: CACHE_BYTES, ..MokaCacheOptions::default() };
+    let builder = Db::builder(path.clone(), object_store.clone())
+        .with_settings(settings(options))
+        .with_db_cache(Arc::new(MokaCache::new_with_opts(cache)), 0);
+    builder.build().await
 }
 
 /// Ends the turn with the write.

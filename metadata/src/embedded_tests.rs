@@ -256,6 +256,25 @@ async fn opening_an_unreachable_store_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_processes_that_create_the_store_at_once_each_opens_it_or_is_fenced() {
+    let store = Probe::new(InMemory::new());
+    store.put_ms.store(20, Relaxed);
+    let openings = (0..4).map(|seed| {
+        EmbeddedKv::open(runtime(seed), store.clone(), Path::from("meta"), EmbeddedOptions::default())
+    });
+    let opened = futures::future::join_all(openings).await;
+    for (number, opened) in opened.iter().enumerate() {
+        let error = opened.as_ref().err();
+        assert!(matches!(error, None | Some(KvError::Fenced { .. })), "opening {number}: {error:?}");
+    }
+    let mut written = 0;
+    for kv in opened.iter().flatten() {
+        written += usize::from(kv.transact(put("key", "value")).await.is_ok());
+    }
+    assert_eq!(written, 1, "the last to open it writes, whoever opened it before is fenced");
+}
+
+#[tokio::test(start_paused = true)]
 async fn garbage_is_collected_while_it_is_used() {
     let store = Probe::new(InMemory::new());
     let kv = open(&store, false).await;
