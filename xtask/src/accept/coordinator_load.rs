@@ -115,10 +115,8 @@ async fn commit_all(address: SocketAddr) -> Result<()> {
 /// A commit for each of some groups.
 async fn commit(address: SocketAddr, groups: std::ops::Range<usize>) -> Result<()> {
     wait::until_ok("the first commit", PATIENCE, || async {
-        let mut connection = Connection::open(address).await?;
-        let error = connection.commit_offset(&name(groups.start), TOPIC, offset_of(groups.start)).await?;
-        ensure!(error == 0, "OffsetCommit: error {error}");
-        Ok(())
+        let (group, offset) = (name(groups.start), offset_of(groups.start));
+        Connection::open(address).await?.commit_first_offset(&group, TOPIC, offset).await
     })
     .await?;
     let (mut requests, mut answers) = Connection::open(address).await?.split();

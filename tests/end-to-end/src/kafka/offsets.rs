@@ -1,15 +1,25 @@
-//! OffsetCommit 2 and OffsetFetch 2, for groups without members.
+//! FindCoordinator 0, OffsetCommit 2 and OffsetFetch 2, for groups without members.
 
 use super::{
     connection::{Answers, Api, Connection, Requests},
     wire::{Reader, Writer},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+const FIND_COORDINATOR: Api = Api { key: 10, version: 0 };
 const OFFSET_COMMIT: Api = Api { key: 8, version: 2 };
 const OFFSET_FETCH: Api = Api { key: 9, version: 2 };
 
 impl Connection {
+    /// Commits the first offset of a cluster's first group: the topic of the groups comes with the search for a coordinator.
+    pub async fn commit_first_offset(&mut self, group: &str, topic: &str, offset: i64) -> Result<()> {
+        let found = self.call(FIND_COORDINATOR, &Writer::default().string(group).finish()).await?.i16()?;
+        ensure!(found == 0, "FindCoordinator: error {found}");
+        let committed = self.commit_offset(group, topic, offset).await?;
+        ensure!(committed == 0, "OffsetCommit: error {committed}");
+        Ok(())
+    }
+
     /// Commits `offset` for partition 0 of `topic`; the error code.
     pub async fn commit_offset(&mut self, group: &str, topic: &str, offset: i64) -> Result<i16> {
         commit_error(self.call(OFFSET_COMMIT, &commit(group, topic, offset)).await?)
