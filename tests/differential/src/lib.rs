@@ -21,6 +21,7 @@ mod compare;
 mod connection;
 mod generate;
 mod meant;
+mod meant_of_tools;
 mod pair;
 mod run;
 mod schema;
@@ -29,5 +30,6 @@ mod stories;
 mod symbols;
 mod world;
 
+pub use meant_of_tools::{MeantOfTools, Spoken};
 pub use pair::{Finding, Outcome};
 pub use run::{Plan, Result, run};

@@ -23,6 +23,9 @@ struct File {
     /// APIs whose differences nobody has gone through yet: they are counted apart.
     #[serde(default)]
     not_examined: Vec<String>,
+    /// For [`crate::MeantOfTools`].
+    #[serde(default, rename = "tool")]
+    _tool: Vec<crate::meant_of_tools::Line>,
 }
 
 /// APIs of Kafka that Thalweg doesn't offer.
@@ -120,7 +123,7 @@ impl Rule {
 }
 
 /// Whether `text` is like `pattern`, in which `*` stands for any text.
-fn like(pattern: &str, text: &str) -> bool {
+pub(crate) fn like(pattern: &str, text: &str) -> bool {
     let Some((before, behind)) = pattern.split_once('*') else { return pattern == text };
     let Some(rest) = text.strip_prefix(before) else { return false };
     let mut starts = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);

@@ -15,9 +15,8 @@ use tokio::{
 
 const GROUPS: usize = 100_000;
 const TOPIC: &str = "committed";
-const CONNECTIONS: usize = 8;
-/// Commits without an answer, of each connection.
-const IN_FLIGHT: usize = 500;
+/// A connection's commits follow one another, as in Kafka.
+const CONNECTIONS: usize = 500;
 const LOAD_TARGET_S: f64 = 2.0;
 const BYTES_TARGET: f64 = 1024.0;
 /// Every so many groups one is asked for: some of each partition of `__consumer_offsets`.
@@ -32,7 +31,7 @@ pub fn check(report: &mut Report) -> Result<()> {
     let mut broker = Options::on_minio(&minio, "groups")?.start()?;
     runtime.block_on(kafka::create_topic(broker.address(), TOPIC, 1))?;
     // What a broker with its internal topic takes that has nothing but one group.
-    runtime.block_on(commit(broker.address(), 0..1))?;
+    runtime.block_on(commit_first(broker.address()))?;
     broker.kill()?;
     let bare = restart(&runtime, &mut broker, 1)?;
     let started = Instant::now();
@@ -112,22 +111,28 @@ async fn commit_all(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// The first commit of all.
+async fn commit_first(address: SocketAddr) -> Result<()> {
+    wait::until_ok("the first commit", PATIENCE, || async {
+        Connection::open(address).await?.commit_first_offset(&name(0), TOPIC, offset_of(0)).await
+    })
+    .await
+}
+
 /// A commit for each of some groups.
 async fn commit(address: SocketAddr, groups: std::ops::Range<usize>) -> Result<()> {
-    wait::until_ok("the first commit", PATIENCE, || async {
-        let (group, offset) = (name(groups.start), offset_of(groups.start));
-        Connection::open(address).await?.commit_first_offset(&group, TOPIC, offset).await
-    })
-    .await?;
-    let (mut requests, mut answers) = Connection::open(address).await?.split();
-    let mut sent = groups.start;
-    for answered in groups.clone() {
-        while sent < groups.end && sent < answered + IN_FLIGHT {
-            requests.commit_offset(&name(sent), TOPIC, offset_of(sent)).await?;
-            sent += 1;
+    let deadline = Instant::now() + PATIENCE;
+    let mut connection = Connection::open(address).await?;
+    for group in groups {
+        loop {
+            match connection.commit_offset(&name(group), TOPIC, offset_of(group)).await? {
+                0 => break,
+                error if kafka::code::is_retriable(error) && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                error => anyhow::bail!("commit of group {group}: error {error}"),
+            }
         }
-        let error = answers.committed().await.with_context(|| format!("commit of group {answered}"))?;
-        ensure!(error == 0, "commit of group {answered}: error {error}");
     }
     Ok(())
 }

@@ -1,143 +1,106 @@
 //! Kafka's semantics: its command-line tools, with the same arguments against both brokers.
 
+mod steps;
+
 use super::Report;
-use anyhow::{Result, bail};
-use std::fs;
+use anyhow::{Result, anyhow, bail};
+use std::{collections::BTreeMap, fs, path::PathBuf};
+use steps::{INPUT, MEASURING, MOVES, PLAN, READS_INPUT, STEPS};
 use tempfile::TempDir;
+use thalweg_differential::{MeantOfTools, Spoken};
 use thalweg_end_to_end::{
     clients::{Finished, KafkaTools},
     servers::{Kafka, MinIo, Options},
 };
-
-const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
-const CONFIGS: &str = "kafka.admin.ConfigCommand";
-const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
-const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
-const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
-const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
-const GROUPS: &str = "org.apache.kafka.tools.GroupsCommand";
-const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
-const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
-const ACLS: &str = "org.apache.kafka.tools.AclCommand";
-const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
-const LEADER_ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
-const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
-const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
-
-/// What is done one after another: the tool's class, and its arguments, with a space between them. `INPUT` and `PLAN` stand for
-/// files.
-const STEPS: [(&str, &str); 56] = [
-    (TOPICS, "--list"),
-    (TOPICS, "--create --topic a --partitions 3 --replication-factor 1"),
-    (
-        TOPICS,
-        "--create --topic b --partitions 1 --config retention.ms=1234567 --config cleanup.policy=compact",
-    ),
-    (TOPICS, "--create --topic a --partitions 3"),
-    (TOPICS, "--create --topic a --partitions 3 --if-not-exists"),
-    (TOPICS, "--create --topic c --partitions 1 --replication-factor 3"),
-    (TOPICS, "--create --topic c --partitions 1 --config no.such.key=1"),
-    (TOPICS, "--create --topic c --partitions 1 --config retention.ms=soon"),
-    (TOPICS, "--create --topic bad/name --partitions 1"),
-    (TOPICS, "--list"),
-    (TOPICS, "--describe"),
-    (TOPICS, "--describe --topic b"),
-    (TOPICS, "--describe --topic none"),
-    (TOPICS, "--describe --under-replicated-partitions"),
-    (TOPICS, "--describe --topics-with-overrides"),
-    (TOPICS, "--alter --topic a --partitions 4"),
-    (TOPICS, "--alter --topic a --partitions 2"),
-    (CONFIGS, "--describe --entity-type topics --entity-name b"),
-    (
-        CONFIGS,
-        "--alter --entity-type topics --entity-name b --add-config max.message.bytes=54321,segment.ms=100000",
-    ),
-    (CONFIGS, "--alter --entity-type topics --entity-name b --add-config no.such.key=1"),
-    (CONFIGS, "--alter --entity-type topics --entity-name b --delete-config segment.ms"),
-    (CONFIGS, "--describe --entity-type topics --entity-name b"),
-    (CONFIGS, "--describe --entity-type topics --entity-name b --all"),
-    (PRODUCER, "--topic b --reader-property parse.key=true --reader-property key.separator=:"),
-    (
-        CONSUMER,
-        "--topic b --from-beginning --max-messages 3 --formatter-property print.key=true --formatter-property print.offset=true --formatter-property print.partition=true",
-    ),
-    (CONSUMER, "--topic b --partition 0 --offset 1 --max-messages 1"),
-    (OFFSETS, "--topic b"),
-    (OFFSETS, "--topic b --time earliest"),
-    (OFFSETS, "--topic b --time max-timestamp"),
-    (OFFSETS, "--topic-partitions a:0,b:0"),
-    (CONSUMER, "--topic b --group readers --from-beginning --max-messages 2"),
-    (CONSUMER_GROUPS, "--list"),
-    (CONSUMER_GROUPS, "--list --state"),
-    (CONSUMER_GROUPS, "--describe --group readers"),
-    (CONSUMER_GROUPS, "--describe --group readers --members"),
-    (CONSUMER_GROUPS, "--describe --group readers --state"),
-    (CONSUMER_GROUPS, "--describe --group none"),
-    (CONSUMER_GROUPS, "--group readers --topic b --reset-offsets --to-earliest --dry-run"),
-    (CONSUMER_GROUPS, "--group readers --topic b --reset-offsets --to-offset 1 --execute"),
-    (CONSUMER_GROUPS, "--describe --all-groups"),
-    (GROUPS, "--list"),
-    (CONSUMER_GROUPS, "--delete-offsets --group readers --topic b"),
-    (CONSUMER_GROUPS, "--delete --group readers"),
-    (CONSUMER_GROUPS, "--delete --group none"),
-    (TRANSACTIONS, "list"),
-    (TRANSACTIONS, "describe --transactional-id none"),
-    (DELETE_RECORDS, "--offset-json-file PLAN"),
-    (OFFSETS, "--topic b --time earliest"),
-    (FEATURES, "describe"),
-    (LEADER_ELECTION, "--election-type preferred --topic a --partition 0"),
-    (LOG_DIRS, "--describe --topic-list b"),
-    (ACLS, "--list"),
-    (QUORUM, "describe --status"),
-    (TOPICS, "--delete --topic a"),
-    (TOPICS, "--delete --topic none"),
-    (TOPICS, "--list"),
-];
-
-const INPUT: &str = "key1:value1\nkey2:value2\nkey3:value3\n";
-const PLAN: &str = r#"{"version":1,"partitions":[{"topic":"b","partition":0,"offset":1}]}"#;
 
 pub fn check(report: &mut Report) -> Result<()> {
     let minio = MinIo::start()?;
     let broker = Options::on_minio(&minio, "tools")?.set("group.initial.rebalance.delay.ms", 0).start()?;
     let kafka = Kafka::start(&[])?;
     let folder = TempDir::new()?;
-    let (input, plan) = (folder.path().join("input"), folder.path().join("plan"));
-    fs::write(&input, INPUT)?;
-    fs::write(&plan, PLAN)?;
+    let file = |name: &str, contents: &str| -> Result<PathBuf> {
+        let path = folder.path().join(name);
+        fs::write(&path, contents)?;
+        Ok(path)
+    };
+    let input = file("input", INPUT)?;
+    let files = [("PLAN", file("plan", PLAN)?), ("MOVES", file("moves", MOVES)?)];
     let of_kafka = KafkaTools::new(kafka.address())?;
     let of_thalweg = KafkaTools::new(broker.address())?;
+    let mut meant = MeantOfTools::load()?;
     for (class, arguments) in STEPS {
-        let arguments: Vec<String> =
-            arguments.split(' ').map(|word| word.replace("PLAN", &plan.to_string_lossy())).collect();
-        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let input = (class == PRODUCER).then_some(input.as_path());
-        let said =
-            |tools: &KafkaTools| tools.tool_reading(class, &words, input).map(|said| normal(&said, tools));
+        let with_file = |word: &str| match files.iter().find(|(name, _)| *name == word) {
+            Some((_, path)) => path.to_string_lossy().into_owned(),
+            None => word.to_owned(),
+        };
+        let words: Vec<String> = arguments.split_whitespace().map(with_file).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let input = (*class == READS_INPUT).then_some(input.as_path());
+        let measures = MEASURING.contains(class);
+        let said = |tools: &KafkaTools| {
+            tools.tool_reading(class, &words, input).map(|said| normal(&said, tools, measures))
+        };
         let (_, tool) = class.rsplit_once('.').unwrap_or(("", class));
-        let what = format!("{tool} {}", words.join(" ")).replace(&*plan.to_string_lossy(), "PLAN");
-        report.must_succeed(&what, same(&said(&of_kafka)?, &said(&of_thalweg)?));
+        let what = format!("{tool} {arguments}");
+        let (left, right) = (said(&of_kafka)?, said(&of_thalweg)?);
+        match compare(&what, &left, &right, &mut meant) {
+            Ok(why) if why.is_empty() => report.must(&what, true),
+            Ok(why) => report.must(&format!("{what} (meant: {})", why.join(" ")), true),
+            Err(error) => report.failed(&what, &error),
+        }
     }
+    let unmet = meant.unmet();
+    let result = if unmet.is_empty() { Ok(()) } else { Err(anyhow!("{}", unmet.join("; "))) };
+    report.must_succeed("every line of the list of meant differences is met", result);
     Ok(())
 }
 
-/// An error that shows the first line that differs.
-fn same(of_kafka: &[String], of_thalweg: &[String]) -> Result<()> {
-    let lines = of_kafka.len().max(of_thalweg.len());
-    let line = |of: &[String], number: usize| of.get(number).cloned().unwrap_or_else(|| "(nothing)".into());
-    match (0..lines).find(|&number| of_kafka.get(number) != of_thalweg.get(number)) {
-        None => Ok(()),
-        Some(number) => bail!("Kafka: {} Thalweg: {}", line(of_kafka, number), line(of_thalweg, number)),
+/// Why what differs is meant to, or the first line that isn't.
+fn compare(
+    step: &str,
+    kafka: &[String],
+    thalweg: &[String],
+    meant: &mut MeantOfTools,
+) -> Result<Vec<String>> {
+    let mut why: Vec<String> = Vec::new();
+    for (spoken, lines) in
+        [(Spoken::OfKafka, only_in(kafka, thalweg)), (Spoken::OfThalweg, only_in(thalweg, kafka))]
+    {
+        for line in lines {
+            match meant.why(step, spoken, line) {
+                Some(reason) if !why.iter().any(|known| known == reason) => why.push(reason.to_owned()),
+                Some(_) => {}
+                None => bail!("said {spoken} alone: {line}"),
+            }
+        }
     }
+    Ok(why)
 }
 
-/// What a tool said, without what no two clusters have in common. Kafka's tools list many things in the order of a hash map: the
-/// lines are sorted.
-fn normal(said: &Finished, tools: &KafkaTools) -> Vec<String> {
+/// The lines that one has more often than the other.
+fn only_in<'a>(lines: &'a [String], others: &[String]) -> Vec<&'a str> {
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in others {
+        *left.entry(line).or_default() += 1;
+    }
+    let is_alone = |line: &&str| match left.get_mut(line) {
+        Some(count @ 1..) => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    };
+    lines.iter().map(String::as_str).filter(is_alone).collect()
+}
+
+/// What a tool said, without what no two clusters, or two runs, have in common. Kafka's tools list many things in the order of a
+/// hash map: so the order of lines is no difference.
+fn normal(said: &Finished, tools: &KafkaTools, measures: bool) -> Vec<String> {
     let address = tools.address().to_string();
     let words = |line: &str| {
         let line = line.replace(&address, "ADDRESS").replace(&address.replace(':', " "), "ADDRESS");
-        line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ")
+        let line = line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ");
+        if measures { without_numbers(&line) } else { line }
     };
     // A stack's frames show where in the tool, not what of the broker.
     let is_frame =
@@ -145,25 +108,39 @@ fn normal(said: &Finished, tools: &KafkaTools) -> Vec<String> {
     let text = format!("{}\n{}", said.stdout, said.stderr);
     let mut lines: Vec<_> = text.lines().filter(|line| !is_frame(line)).map(words).collect();
     lines.retain(|line| !line.is_empty());
-    lines.sort();
     lines.push(format!("ended {}", if said.success { "well" } else { "badly" }));
     lines
 }
 
-/// Ids of 16 bytes in base 64 and times of the day are no two clusters' own.
+/// Ids of 16 bytes in base 64, times, and names that a tool makes up are no two clusters' own.
 fn normal_word(word: &str) -> String {
-    let bare = word.trim_end_matches([',', '.', ')', ']']).trim_start_matches(['[', '(']);
+    let bare = word.trim_end_matches([',', '.', ')', ']', ':']).trim_start_matches(['[', '(']);
     let is_id = bare.len() == 22
         && bare.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
         && bare.chars().any(char::is_uppercase);
-    let of_digits = bare.chars().all(|letter| letter.is_ascii_digit() || "-:,.T".contains(letter));
+    let of_digits = bare.chars().all(|letter| letter.is_ascii_digit() || "-:,.TZ".contains(letter));
     let is_date = bare.len() >= 10 && bare.starts_with("20") && bare.contains('-');
     let is_time = of_digits && (is_date || bare.matches(':').count() == 2);
     match () {
         () if is_id => word.replace(bare, "ID"),
         () if is_time => word.replace(bare, "TIME"),
+        () if bare.starts_with("console-consumer-") => word.replace(bare, "console-consumer-N"),
         () => word.to_owned(),
     }
+}
+
+/// Every number in it, with its fraction, as `N`.
+fn without_numbers(line: &str) -> String {
+    let mut left = String::with_capacity(line.len());
+    for letter in line.chars() {
+        match letter {
+            '0'..='9' if left.ends_with('N') => {}
+            '0'..='9' => left.push('N'),
+            '.' if left.ends_with('N') => {}
+            other => left.push(other),
+        }
+    }
+    left
 }
 
 #[cfg(test)]
@@ -175,15 +152,29 @@ mod tests {
         assert_eq!(normal_word("dGhhbHdlZ19iZW5jaG1hcg"), "ID");
         assert_eq!(normal_word("[2026-11-21"), "[TIME");
         assert_eq!(normal_word("10:11:12,123]"), "TIME]");
+        assert_eq!(normal_word("2026-11-21T22:01:04.245855127Z"), "TIME");
+        assert_eq!(normal_word("console-consumer-123,"), "console-consumer-N,");
         assert_eq!(normal_word("retention.ms=1234567"), "retention.ms=1234567");
         assert_eq!(normal_word("PartitionCount:"), "PartitionCount:");
     }
 
     #[test]
-    fn the_first_difference_is_shown() {
+    fn what_one_says_more_often_is_a_difference_unless_it_is_meant() {
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert!(same(&lines("a b"), &lines("a b")).is_ok());
-        assert!(same(&lines("a b c"), &lines("a b")).is_err());
-        assert!(same(&lines("a b"), &lines("a x")).is_err());
+        let none = "";
+        let one = "[[tool]]\nstep = \"S*\"\nthalweg = \"c*\"\nwhy = \"so\"\n";
+        let compared = |kafka: &str, thalweg: &str, list: &str| {
+            compare("S x", &lines(kafka), &lines(thalweg), &mut MeantOfTools::parse(list).unwrap())
+        };
+        assert!(compared("a b", "b a", none).unwrap().is_empty());
+        assert!(compared("a b", "a b b", none).is_err());
+        assert!(compared("a b b", "a b", none).is_err());
+        assert_eq!(compared("a b", "a b cc", one).unwrap(), ["so"]);
+        assert!(compared("a b cc", "a b", one).is_err());
+    }
+
+    #[test]
+    fn numbers_of_measurements_are_no_difference() {
+        assert_eq!(without_numbers("10 records sent, 12.5 records/sec"), "N records sent, N records/sec");
     }
 }

@@ -1,7 +1,7 @@
 //! FindCoordinator 0, OffsetCommit 2 and OffsetFetch 2, for groups without members.
 
 use super::{
-    connection::{Answers, Api, Connection, Requests},
+    connection::{Api, Connection},
     wire::{Reader, Writer},
 };
 use anyhow::{Context, Result, ensure};
@@ -43,20 +43,6 @@ impl Connection {
         let partition = topics.into_iter().flatten().next();
         let (offset, error) = partition.context("OffsetFetch says nothing of the partition")?;
         Ok(if error == 0 { Ok(offset) } else { Err(error) })
-    }
-}
-
-impl Requests {
-    /// Sends an OffsetCommit for partition 0 of `topic`.
-    pub async fn commit_offset(&mut self, group: &str, topic: &str, offset: i64) -> Result<()> {
-        self.send(OFFSET_COMMIT, &commit(group, topic, offset)).await
-    }
-}
-
-impl Answers {
-    /// Receives the answer to the next OffsetCommit: its error code.
-    pub async fn committed(&mut self) -> Result<i16> {
-        commit_error(self.receive().await?)
     }
 }
 
