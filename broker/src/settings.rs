@@ -68,8 +68,8 @@ impl MemorySettings {
     pub fn divide(total: usize) -> Self {
         let percent = |share: usize| total / 100 * share;
         Self {
-            produce: percent(52),
-            log_cache: percent(26),
+            produce: percent(50),
+            log_cache: percent(25),
             block_cache: percent(7),
             block_reads: percent(5),
             requests: percent(5),
@@ -77,7 +77,7 @@ impl MemorySettings {
             responses: percent(7),
             producer_states: percent(4),
             unpacking: percent(2),
-            groups: percent(7),
+            groups: percent(9),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Class, NetMetrics, Peer, Reply, Rope, Service,
     frame::{FrameError, read_frame},
     limits::NetSettings,
+    low_water::Incoming,
     pace::{LOOK, is_too_slow},
 };
 use bytes::Buf;
@@ -11,7 +12,7 @@ use futures::future::BoxFuture;
 use std::{io, sync::Arc, time::Duration};
 use thalweg_runtime::Runtime;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncWrite, AsyncWriteExt},
     sync::{mpsc, watch},
     time::{Instant, timeout},
 };
@@ -63,7 +64,7 @@ struct Pending {
 /// Serves a connection until it ends.
 pub(super) async fn serve<R, W>(shared: Shared, peer: Peer, reader: R, writer: W) -> End
 where
-    R: AsyncRead + Send + Unpin + 'static,
+    R: Incoming + Send + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let (queue, pending) = mpsc::channel(shared.settings.max_in_flight);
@@ -82,7 +83,7 @@ where
     }
 }
 
-async fn take_in<R: AsyncRead + Unpin>(
+async fn take_in<R: Incoming>(
     shared: &Shared,
     peer: &Peer,
     mut reader: R,

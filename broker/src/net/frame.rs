@@ -3,13 +3,14 @@
 use super::{
     Service,
     limits::NetSettings,
+    low_water::{Incoming, LowWater},
     pace::{LOOK, is_too_slow},
 };
 use bytes::{Bytes, BytesMut};
 use std::{io, time::Duration};
 use thalweg_runtime::{Budget, Charge};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::AsyncReadExt,
     time::{Instant, timeout},
 };
 
@@ -87,7 +88,7 @@ const STALL_PATIENCE: Duration = Duration::from_secs(30);
 const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads the next frame.
-pub async fn read_frame<S: AsyncRead + Unpin>(
+pub async fn read_frame<S: Incoming>(
     socket: &mut S,
     settings: &NetSettings,
     service: &dyn Service,
@@ -110,7 +111,7 @@ fn checked_size(length: i32, max: usize) -> Result<usize, FrameError> {
 }
 
 /// Reads the prefix. A length that no request has ends it at once, whether or not more follows.
-async fn read_prefix<S: AsyncRead + Unpin>(
+async fn read_prefix<S: Incoming>(
     socket: &mut S,
     prefix: &mut [u8; PREFIX],
     max_idle: Duration,
@@ -129,7 +130,7 @@ async fn read_prefix<S: AsyncRead + Unpin>(
 }
 
 /// Reads the rest. The first few KiB are part of what a connection costs; beyond that, memory is charged before it is filled.
-async fn read_body<S: AsyncRead + Unpin>(
+async fn read_body<S: Incoming>(
     socket: &mut S,
     begun: &[u8],
     size: usize,
@@ -188,7 +189,7 @@ async fn regrow(budget: &Budget, held: Option<Charge>, size: usize) -> Result<Ch
     timeout(MEMORY_PATIENCE, budget.charge(size)).await.map_err(|_| FrameError::Overloaded(size))
 }
 
-async fn fill<S: AsyncRead + Unpin>(
+async fn fill<S: Incoming>(
     socket: &mut S,
     buffer: &mut BytesMut,
     target: usize,
@@ -196,18 +197,25 @@ async fn fill<S: AsyncRead + Unpin>(
     may_go_on: impl Fn(usize) -> bool,
 ) -> Result<(), FrameError> {
     let mut moved = Instant::now();
+    let mut mark = LowWater::default();
+    let mut hesitant = false;
     while buffer.len() < target {
-        let room = (target - buffer.len()).min(LARGE) as u64;
-        let mut limited = (&mut *socket).take(room);
-        if let Ok(read) = timeout(LOOK.min(max_idle), limited.read_buf(buffer)).await {
-            if read? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        let left = target - buffer.len();
+        mark.set(socket, if hesitant { 1 } else { LowWater::for_the_next(left) });
+        let mut limited = (&mut *socket).take(left.min(LARGE) as u64);
+        match timeout(LOOK.min(max_idle), limited.read_buf(buffer)).await {
+            Ok(read) => {
+                if read? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                moved = Instant::now();
+                if buffer.len() > LARGE {
+                    // A socket that always has more must not keep its thread from others.
+                    tokio::task::yield_now().await;
+                }
             }
-            moved = Instant::now();
-            if buffer.len() > LARGE {
-                // A socket that always has more must not keep its thread from others.
-                tokio::task::yield_now().await;
-            }
+            // It may have sent less than is worthwhile, which is not silence.
+            Err(_) => hesitant = true,
         }
         if moved.elapsed() >= max_idle {
             return Err(FrameError::Idle);
@@ -216,6 +224,7 @@ async fn fill<S: AsyncRead + Unpin>(
             return Err(FrameError::Slow(buffer.len()));
         }
     }
+    mark.set(socket, 1);
     Ok(())
 }
 
@@ -227,7 +236,14 @@ mod tests {
         net::{Peer, Reply, pace::GRACE},
     };
     use futures::future::BoxFuture;
-    use tokio::io::AsyncWriteExt;
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tokio::{
+        io::{AsyncRead, AsyncWriteExt, ReadBuf},
+        net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    };
 
     fn settings() -> NetSettings {
         let budgets = Budgets {
@@ -347,6 +363,84 @@ mod tests {
         assert!(matches!(ended, FrameError::Slow(_)), "{ended}");
         assert!(begun.elapsed() < GRACE + Duration::from_secs(6), "{:?}", begun.elapsed());
         assert_eq!(settings.budgets.produce.used(), 0);
+    }
+
+    /// Counts how often something was read.
+    struct Counting(OwnedReadHalf, usize);
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let read = Pin::new(&mut self.0).poll_read(context, buffer);
+            self.1 += usize::from(read.is_ready());
+            read
+        }
+    }
+
+    impl Incoming for Counting {
+        fn set_low_water(&self, bytes: usize) {
+            self.0.set_low_water(bytes);
+        }
+    }
+
+    async fn connection() -> (TcpStream, Counting) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("it listens");
+        client.set_nodelay(true).expect("a socket");
+        let (server, _) = listener.accept().await.expect("a connection");
+        (client, Counting(server.into_split().0, 0))
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_is_read_in_few_pieces_and_what_follows_it_at_once() {
+        const PIECES: usize = 256;
+        let (mut client, mut server) = connection().await;
+        let size = (1_usize << 20) - 4;
+        let settings = settings();
+        let takes = Takes { class: Class::Produce, large: true };
+        let sending = async {
+            client.write_all(&i32::try_from(size).expect("small").to_be_bytes()).await.expect("connected");
+            let piece = vec![0; size / PIECES];
+            for _ in 0..PIECES {
+                client.write_all(&piece).await.expect("connected");
+                tokio::task::yield_now().await;
+            }
+            client.write_all(&vec![0; size % PIECES]).await.expect("connected");
+            // The beginning of the next.
+            client.write_all(&8_i32.to_be_bytes()).await.expect("connected");
+            client.write_all(&[0; 8]).await.expect("connected");
+        };
+        let (frame, ()) = tokio::join!(read_frame(&mut server, &settings, &takes), sending);
+        assert_eq!(frame.expect("a whole frame").bytes.len(), size);
+        assert!(server.1 < PIECES / 4, "{} reads", server.1);
+        let begun = Instant::now();
+        let next = read_frame(&mut server, &settings, &takes).await.expect("another frame");
+        assert_eq!(next.bytes.len(), 8);
+        assert!(begun.elapsed() < LOOK, "it waited for more than it will get");
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_that_stops_and_goes_on_is_read_as_it_comes() {
+        let (mut client, mut server) = connection().await;
+        let size = 1_i32 << 20;
+        let settings = NetSettings { max_idle: 3 * LOOK, ..settings() };
+        let takes = Takes { class: Class::Produce, large: true };
+        let sending = async {
+            client.write_all(&size.to_be_bytes()).await.expect("connected");
+            client.write_all(&[0; 200 << 10]).await.expect("connected");
+            // Together it takes longer than it may be silent.
+            for _ in 0..8 {
+                tokio::time::sleep(LOOK / 2).await;
+                client.write_all(&[0; 10 << 10]).await.expect("connected");
+            }
+            client.write_all(&vec![0; (size as usize) - (280 << 10)]).await.expect("connected");
+        };
+        let (frame, ()) = tokio::join!(read_frame(&mut server, &settings, &takes), sending);
+        assert_eq!(frame.expect("a whole frame").bytes.len(), size as usize);
     }
 
     #[tokio::test]

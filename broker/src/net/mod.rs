@@ -12,6 +12,7 @@
 mod connection;
 mod frame;
 mod limits;
+mod low_water;
 mod metrics;
 mod pace;
 mod rope;

@@ -1,7 +1,7 @@
 //! Kafka's semantics: how long 100,000 groups keep a restarted coordinator busy, and what memory they take.
 
 use super::{Report, runtime};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::{net::SocketAddr, time::Duration};
 use thalweg_end_to_end::{
     kafka::{self, Connection},

@@ -1,7 +1,7 @@
 //! Kafka's semantics: how long a group keeps its consumers waiting, beside Kafka, with both protocols.
 
 use super::Report;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{net::SocketAddr, time::Duration};
 use thalweg_end_to_end::{
     clients::{self, KafkaTools},
@@ -66,7 +66,7 @@ fn first(
     name: &str,
 ) -> Result<()> {
     let of = |address| latencies(address, "first", FIRST, protocol, FIRST_ROUNDS, &[]);
-    let (of_kafka, of_thalweg) = (of(kafka)?, of(broker)?);
+    let (of_kafka, of_thalweg) = (of(kafka).context("Kafka")?, of(broker).context("Thalweg")?);
     report.note(&format!("{name}: first record of a new group, Kafka"), &of_kafka);
     report.note(&format!("{name}: first record of a new group, Thalweg"), &of_thalweg);
     report.at_most(
@@ -86,7 +86,7 @@ fn join(
 ) -> Result<()> {
     let group = [MEMBERS.to_string(), PARTITIONS.to_string()];
     let of = |address| latencies(address, "join", JOIN, protocol, JOIN_ROUNDS, &group);
-    let (of_kafka, of_thalweg) = (of(kafka)?, of(broker)?);
+    let (of_kafka, of_thalweg) = (of(kafka).context("Kafka")?, of(broker).context("Thalweg")?);
     let what = format!("{name}: member {MEMBERS} joins, {PARTITIONS} partitions");
     report.note(&format!("{what}, Kafka"), &of_kafka);
     report.note(&format!("{what}, Thalweg"), &of_thalweg);

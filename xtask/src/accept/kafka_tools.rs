@@ -4,7 +4,7 @@ mod steps;
 
 use super::Report;
 use anyhow::{Result, anyhow, bail};
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 use steps::{INPUT, MEASURING, MOVES, PLAN, READS_INPUT, STEPS};
 use tempfile::TempDir;
 use thalweg_differential::{MeantOfTools, Spoken};
@@ -79,18 +79,15 @@ fn compare(
 
 /// The lines that one has more often than the other.
 fn only_in<'a>(lines: &'a [String], others: &[String]) -> Vec<&'a str> {
-    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
-    for line in others {
-        *left.entry(line).or_default() += 1;
-    }
-    let is_alone = |line: &&str| match left.get_mut(line) {
-        Some(count @ 1..) => {
-            *count -= 1;
+    let mut left: Vec<&String> = others.iter().collect();
+    let is_alone = |line: &&'a String| match left.iter().position(|other| other == line) {
+        Some(place) => {
+            left.swap_remove(place);
             false
         }
-        _ => true,
+        None => true,
     };
-    lines.iter().map(String::as_str).filter(is_alone).collect()
+    lines.iter().filter(is_alone).map(String::as_str).collect()
 }
 
 /// What a tool said, without what no two clusters, or two runs, have in common. Kafka's tools list many things in the order of a
