@@ -21,6 +21,7 @@ const GROUPS: u32 = 1000;
 /// How often each group commits.
 const PERIOD: Duration = Duration::from_secs(1);
 const DURATION: Duration = Duration::from_secs(60);
+const WARM_UP: Duration = Duration::from_secs(10);
 /// PUTs a second that the broker may make; what it is for a store that bills them.
 const BUDGET: f64 = 20.0;
 const TOPIC: &str = "costs";
@@ -44,10 +45,12 @@ fn commits(report: &mut Report, minio: &MinIo) -> Result<()> {
     let (latencies, produced, cost) = runtime.block_on(async {
         // The coordinators, and their topic, come with the first commit.
         wait::until_ok("a first commit", PATIENCE, || commit_once(subject.address())).await?;
+        // What the budget lets through at once is spent before anything is counted.
+        commit_from_all(subject.address(), WARM_UP).await?;
         let before = subject.counts();
         let period = Duration::from_millis(10);
         let (committed, produced) = tokio::try_join!(
-            commit_from_all(subject.address()),
+            commit_from_all(subject.address(), DURATION),
             steady_client::produce_steadily(subject.address(), TOPIC, period, DURATION),
         )?;
         Ok::<(Latencies, Latencies, Counts), anyhow::Error>((
@@ -71,11 +74,11 @@ async fn commit_once(address: SocketAddr) -> Result<()> {
 }
 
 /// Every group commits at a steady rate over a connection of its own, none at the same moment as another.
-async fn commit_from_all(address: SocketAddr) -> Result<Latencies> {
+async fn commit_from_all(address: SocketAddr, duration: Duration) -> Result<Latencies> {
     let begin = Instant::now() + Duration::from_secs(1);
     let mut groups = JoinSet::new();
     for group in 0..GROUPS {
-        groups.spawn(commit_at(address, group, begin + PERIOD * group / GROUPS));
+        groups.spawn(commit_at(address, group, begin + PERIOD * group / GROUPS, duration));
     }
     let mut all = Latencies::default();
     while let Some(of_one) = groups.join_next().await {
@@ -84,13 +87,13 @@ async fn commit_from_all(address: SocketAddr) -> Result<Latencies> {
     Ok(all)
 }
 
-async fn commit_at(address: SocketAddr, group: u32, begin: Instant) -> Result<Latencies> {
+async fn commit_at(address: SocketAddr, group: u32, begin: Instant, duration: Duration) -> Result<Latencies> {
     let group = format!("group-{group}");
     let mut connection = Connection::open(address).await?;
     let mut ticks = interval_at(begin, PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut latencies = Latencies::default();
-    for offset in 0..DURATION.as_secs() {
+    for offset in 0..duration.as_secs() {
         let due = ticks.tick().await;
         let error = connection.commit_offset(&group, TOPIC, i64::try_from(offset)?).await?;
         ensure!(error == 0, "OffsetCommit: error {error}");

@@ -28,9 +28,6 @@ const VERIFIABLE_CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
 /// What reads its records from its input.
 pub const READS_INPUT: &str = PRODUCER;
 
-/// What prints how fast it was.
-pub const MEASURING: [&str; 3] = [PRODUCER_PERF, CONSUMER_PERF, LATENCY];
-
 /// What is done one after another: the tool's class, and its arguments, with a space between them. `PLAN` and `MOVES` stand for
 /// files.
 pub const STEPS: &[(&str, &str)] = &[
@@ -132,8 +129,9 @@ pub const STEPS: &[(&str, &str)] = &[
     (PRODUCER_PERF, "--topic d --num-records 100 --record-size 10 --throughput -1"),
     (CONSUMER_PERF, "--topic d --num-records 100 --group perf"),
     (LATENCY, "--topic d --num-records 10 --producer-acks all --record-size 16"),
-    (VERIFIABLE_PRODUCER, "--topic a --max-messages 10 --value-prefix 1"),
-    (VERIFIABLE_CONSUMER, "--topic a --group-id verified --max-messages 10 --reset-policy earliest"),
+    (TOPICS, "--create --topic e --partitions 1"),
+    (VERIFIABLE_PRODUCER, "--topic e --max-messages 10 --value-prefix 1"),
+    (VERIFIABLE_CONSUMER, "--topic e --group-id verified --max-messages 10 --reset-policy earliest"),
     (CONSUMER_GROUPS, "--describe --group verified"),
     (
         CONSUMER,
@@ -166,3 +164,17 @@ pub const INPUT: &str = "key1:value1\nkey2:value2\nkey3:value3\n";
 pub const PLAN: &str = r#"{"version":1,"partitions":[{"topic":"d","partition":0,"offset":1},{"topic":"b","partition":0,"offset":1}]}"#;
 /// Where replicas are to go.
 pub const MOVES: &str = r#"{"version":1,"partitions":[{"topic":"d","partition":0,"replicas":[1]}]}"#;
+
+/// Whether a tool tells how fast it was, when, or numbers that each cluster has of its own.
+pub fn numbers_differ(class: &str, arguments: &str) -> bool {
+    let classes = [
+        PRODUCER_PERF,
+        CONSUMER_PERF,
+        LATENCY,
+        VERIFIABLE_PRODUCER,
+        VERIFIABLE_CONSUMER,
+        QUORUM,
+        TRANSACTIONS,
+    ];
+    classes.contains(&class) || arguments.contains("MessageFormatter")
+}
