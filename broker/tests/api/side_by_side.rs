@@ -1,7 +1,7 @@
 //! What a real Kafka answered otherwise, found by asking both the same.
 
 use super::{
-    bed::{Bed, answer, topic},
+    bed::{Bed, answer, text, topic},
     catalogue::{batch, fetch_request, produce_request},
     versions::furnished,
 };
@@ -108,4 +108,101 @@ async fn a_partition_that_is_not_there_is_told_before_acks_that_there_are_not() 
         let response = answer!(bed.ask(12, request), Produce);
         assert_eq!(response.responses[0].partition_responses[0].error_code, expected.code());
     }
+}
+
+#[tokio::test]
+async fn bytes_that_are_less_than_a_header_are_damaged_if_their_length_is_no_batchs() {
+    let (bed, world) = furnished().await;
+    for (bytes, expected) in [
+        (vec![0; 30], ErrorCode::CorruptMessage),
+        (vec![0; 11], ErrorCode::InvalidRecord),
+        (batch().bytes()[..30].to_vec(), ErrorCode::InvalidRecord),
+    ] {
+        let request = produce_request(12, &world, 0, Some(bytes.into()));
+        let response = answer!(bed.ask(12, request), Produce);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, expected.code());
+    }
+}
+
+fn marker(
+    producer: (i64, i16),
+    partitions: &[(&str, &[i32])],
+) -> write_txn_markers_request::WritableTxnMarker {
+    let topics = partitions.iter().map(|(name, indexes)| write_txn_markers_request::WritableTxnMarkerTopic {
+        name: text(name),
+        partition_indexes: indexes.to_vec(),
+    });
+    write_txn_markers_request::WritableTxnMarker {
+        producer_id: producer.0,
+        producer_epoch: producer.1,
+        transaction_result: true,
+        topics: topics.collect(),
+        coordinator_epoch: 0,
+        transaction_version: 0,
+    }
+}
+
+/// Lines of `producer topic partition: code`.
+async fn write_markers(bed: &Bed, markers: Vec<write_txn_markers_request::WritableTxnMarker>) -> Vec<String> {
+    let response = answer!(bed.ask(1, WriteTxnMarkersRequest { markers }), WriteTxnMarkers);
+    let mut lines = Vec::new();
+    for marker in &response.markers {
+        for topic in &marker.topics {
+            for partition in &topic.partitions {
+                let (index, code) = (partition.partition_index, partition.error_code);
+                lines.push(format!("{} {} {index}: {code}", marker.producer_id, topic.name));
+            }
+        }
+    }
+    lines
+}
+
+#[tokio::test]
+async fn a_marker_that_is_named_again_is_told_once() {
+    let (bed, _) = furnished().await;
+    let one = marker((7, 0), &[("there", &[0, 9]), ("nowhere", &[0])]);
+    let more = marker((7, 0), &[("empty", &[0])]);
+    let none = marker((8, 0), &[]);
+    let told = write_markers(&bed, vec![one.clone(), one, more, none]).await;
+    assert_eq!(told, ["7 empty 0: 0", "7 nowhere 0: 3", "7 there 0: 0", "7 there 9: 3"]);
+}
+
+#[tokio::test]
+async fn markers_of_no_producer_are_refused_where_there_is_a_partition_for_them() {
+    let (bed, _) = furnished().await;
+    for producer in [(-1, 0), (7, -1)] {
+        let told = write_markers(&bed, vec![marker(producer, &[("nowhere", &[0])])]).await;
+        assert_eq!(told, [format!("{} nowhere 0: 3", producer.0)]);
+        let both = vec![marker((9, 0), &[("there", &[0])]), marker(producer, &[("there", &[1, 9])])];
+        let mut told = write_markers(&bed, both).await;
+        told.sort_unstable();
+        let of_it = |index| format!("{} there {index}: -1", producer.0);
+        let mut expected = vec!["9 there 0: -1".to_owned(), of_it(1), of_it(9)];
+        expected.sort_unstable();
+        assert_eq!(told, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_operation_on_settings_that_does_not_exist_fails_with_all_that_kafkas_controller_is_handed() {
+    use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    let (bed, _) = furnished().await;
+    let change = |kind: i8, name: &str, operation: i8| {
+        let config = AlterableConfig::default().with_name(text("retention.ms"));
+        let config = config.with_config_operation(operation).with_value(Some(text("1000")));
+        let resource = AlterConfigsResource::default().with_resource_type(kind);
+        resource.with_resource_name(text(name)).with_configs(vec![config])
+    };
+    let told = async |resources: Vec<AlterConfigsResource>| {
+        let request = IncrementalAlterConfigsRequest::default().with_resources(resources);
+        let response = answer!(bed.ask(1, request), IncrementalAlterConfigs);
+        let told = response.responses.iter();
+        told.map(|one| (one.error_code, one.error_message.as_ref().map(ToString::to_string)))
+            .collect::<Vec<_>>()
+    };
+    let failed = (ErrorCode::UnknownServerError.code(), None);
+    assert_eq!(told(vec![change(2, "there", 4), change(2, "empty", 0)]).await, [failed.clone(), failed]);
+    let refused = (ErrorCode::InvalidRequest.code(), Some("Unknown operations type 4".to_owned()));
+    let done = (ErrorCode::None.code(), None);
+    assert_eq!(told(vec![change(4, "1", 4), change(2, "empty", 0)]).await, [refused, done]);
 }

@@ -3,14 +3,18 @@
 use crate::{compare::Difference, schema::Versions};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The list, and which of it was met.
 pub struct Meant {
     rules: Vec<Rule>,
     absent: BTreeMap<String, String>,
     not_examined: BTreeSet<String>,
-    met: BTreeSet<usize>,
+    /// By rule, the places that it was for.
+    met: BTreeMap<usize, BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +77,7 @@ impl Meant {
             absent: absent.collect(),
             rules: file.difference,
             not_examined: file.not_examined.into_iter().collect(),
-            met: BTreeSet::new(),
+            met: BTreeMap::new(),
         })
     }
 
@@ -95,14 +99,28 @@ impl Meant {
     /// Whether a difference is meant.
     pub fn allows(&mut self, api: &str, version: i16, case: &str, difference: &Difference) -> bool {
         let found = self.rules.iter().position(|rule| rule.matches(api, version, case, difference));
-        self.met.extend(found);
+        if let Some(rule) = found {
+            self.met.entry(rule).or_default().insert(difference.to_string());
+        }
         found.is_some()
+    }
+
+    /// Each rule that something has matched, with all that it was for.
+    pub fn met(&self) -> Vec<(String, Vec<String>)> {
+        let met = self.met.iter().filter_map(|(index, places)| Some((self.rules.get(*index)?, places)));
+        met.map(|(rule, places)| (rule.to_string(), places.iter().cloned().collect())).collect()
     }
 
     /// Rules that nothing has matched.
     pub fn unmet(&self) -> Vec<String> {
-        let unmet = self.rules.iter().enumerate().filter(|(index, _)| !self.met.contains(index));
-        unmet.map(|(_, rule)| format!("{} {}: {}", rule.api, rule.path, rule.why)).collect()
+        let unmet = self.rules.iter().enumerate().filter(|(index, _)| !self.met.contains_key(index));
+        unmet.map(|(_, rule)| rule.to_string()).collect()
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.api, self.path, self.why)
     }
 }
 

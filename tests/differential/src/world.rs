@@ -23,6 +23,8 @@ pub struct World {
     pub offsets: String,
     /// A group with one member, `$member-NUMBER`, in generation 1.
     pub joined: String,
+    /// A consumer group with one member.
+    pub consumers: String,
     /// A group that nobody has heard of.
     pub new: String,
     /// Whether the brokers have transactions.
@@ -42,6 +44,7 @@ impl World {
             unknown: format!("unknown-{number}"),
             offsets: format!("offsets-{number}"),
             joined: format!("joined-{number}"),
+            consumers: format!("consumers-{number}"),
             new: format!("new-{number}"),
             transactions: pair.offers("AddPartitionsToTxn"),
         };
@@ -56,7 +59,13 @@ impl World {
     /// Adds the groups.
     pub fn make_groups(&self, pair: &mut Pair) -> Result<()> {
         commit(pair, &self.offsets, &self.full)?;
-        join_alone(pair, &self.joined, &format!("member-{}", self.number))
+        join_alone(pair, &self.joined, &format!("member-{}", self.number))?;
+        join_as_consumer(pair, &self.consumers, self.consumer(), &self.full)
+    }
+
+    /// The member of the group `consumers`.
+    pub fn consumer(&self) -> &'static str {
+        "a-consumer"
     }
 
     /// The symbol of a topic's id.
@@ -178,12 +187,21 @@ fn commit(pair: &mut Pair, group: &str, topic: &str) -> Result<()> {
     Ok(())
 }
 
-/// Joins as the only member and becomes stable; the member id is called `$name`.
+/// Joins as the only member and becomes stable; the member id is called `$name`. Others who join wait for it for a second.
 pub fn join_alone(pair: &mut Pair, group: &str, name: &str) -> Result<()> {
+    join_alone_within(pair, group, name, 1000)
+}
+
+/// Has both brokers make a group, for as long as it may take a broker that has made none before.
+pub fn make_first_group(pair: &mut Pair) -> Result<()> {
+    join_alone_within(pair, "the-first", "the-first-member", 60_000)
+}
+
+fn join_alone_within(pair: &mut Pair, group: &str, name: &str, rebalance_timeout_ms: i32) -> Result<()> {
     let mut body = json!({
         "GroupId": group,
         "SessionTimeoutMs": 1_800_000,
-        "RebalanceTimeoutMs": 1000,
+        "RebalanceTimeoutMs": rebalance_timeout_ms,
         "ProtocolType": "consumer",
         "Protocols": [{ "Name": "range", "Metadata": SUBSCRIPTION }],
     });
@@ -198,6 +216,20 @@ pub fn join_alone(pair: &mut Pair, group: &str, name: &str) -> Result<()> {
         "Assignments": [{ "MemberId": format!("${name}"), "Assignment": ASSIGNMENT }],
     });
     retry_both(pair, "SyncGroup", 3, &body, "/ErrorCode")?;
+    Ok(())
+}
+
+/// Joins a consumer group as its only member.
+fn join_as_consumer(pair: &mut Pair, group: &str, member: &str, topic: &str) -> Result<()> {
+    let body = json!({
+        "GroupId": group,
+        "MemberId": member,
+        "MemberEpoch": 0,
+        "RebalanceTimeoutMs": 60_000,
+        "SubscribedTopicNames": [topic],
+        "TopicPartitions": [],
+    });
+    retry_both(pair, "ConsumerGroupHeartbeat", 1, &body, "/ErrorCode")?;
     Ok(())
 }
 
