@@ -316,7 +316,7 @@ impl Handlers {
     ) -> Result<(), Refused> {
         let unknown =
             || Refused(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
-        let topic = self.broker.topics.by_name(name).ok_or_else(unknown)?;
+        let topic = self.broker.topics.by_name(name);
         let changed = |own: &Values| {
             let effective = |key: &str| {
                 let found = self.config.topic_keys().get(key)?;
@@ -324,8 +324,10 @@ impl Handlers {
             };
             apply(own, changes, replace, self.config.topic_keys(), effective)
         };
-        let values = changed(&topic.record.configs)?;
+        // What is wrong with the values is told before that there is no such topic.
+        let values = changed(topic.as_ref().map_or(&Values::new(), |topic| &topic.record.configs))?;
         check_topic(&self.config, &values).map_err(|fault| Refused(ErrorCode::InvalidConfig, fault))?;
+        let topic = topic.ok_or_else(unknown)?;
         if !validate_only {
             self.broker
                 .topics

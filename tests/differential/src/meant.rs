@@ -49,6 +49,9 @@ struct Rule {
     case: Option<String>,
     /// A pattern of the place, without the names of elements or with them.
     path: String,
+    /// Patterns, each of which may stand for `<name>` in the path.
+    #[serde(default)]
+    names: Vec<String>,
     /// A pattern of what Kafka says, as JSON; `nothing` for a field or element that isn't there.
     #[serde(default = "anything")]
     kafka: String,
@@ -131,9 +134,17 @@ impl Rule {
         like(&self.api, api)
             && versions.is_none_or(|versions| versions.contain(version))
             && self.case.as_deref().is_none_or(|pattern| like(pattern, case))
-            && (like(&self.path, &difference.shape()) || like(&self.path, &difference.path))
+            && self.is_for(difference)
             && like(&self.kafka, &value(&difference.kafka))
             && like(&self.thalweg, &value(&difference.thalweg))
+    }
+
+    fn is_for(&self, difference: &Difference) -> bool {
+        let is_it = |path: &str| like(path, &difference.shape()) || like(path, &difference.path);
+        match &self.names[..] {
+            [] => is_it(&self.path),
+            names => names.iter().any(|name| is_it(&self.path.replace("<name>", name))),
+        }
     }
 }
 
@@ -168,6 +179,18 @@ mod tests {
         assert!(meant.unmet().is_empty());
         difference.kafka = None;
         assert!(!meant.allows("Fetch", 6, "", &difference));
+    }
+
+    #[test]
+    fn a_rule_may_be_for_several_names() {
+        let text = "[[difference]]\napi = \"Fetch\"\npath = \"A[<name>].B\"\nnames = [\"x.*\", \"y\"]\nwhy = \"so\"\n";
+        let mut meant = Meant::parse(text).unwrap();
+        let mut allows = |path: &str| {
+            let difference = Difference { path: path.to_owned(), kafka: None, thalweg: None };
+            meant.allows("Fetch", 6, "", &difference)
+        };
+        assert!(allows("A[x.1].B") && allows("A[y].B"));
+        assert!(!allows("A[z].B") && !allows("A[x.1].C") && !allows("A[<name>].B"));
     }
 
     #[test]

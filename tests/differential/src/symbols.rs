@@ -106,7 +106,7 @@ impl Symbols {
         match field {
             "ProducerId" => self.producers.get(&number).cloned(),
             "Port" if self.values.get("port") == Some(&json!(number)) => Some("$port".into()),
-            "LeaderEpoch" | "CurrentLeaderEpoch" | "PartitionLeaderEpoch" if number >= 0 => {
+            "Epoch" | "LeaderEpoch" | "CurrentLeaderEpoch" | "PartitionLeaderEpoch" if number >= 0 => {
                 Some("<leader epoch>".into())
             }
             "SessionId" if number != 0 => Some("<session>".into()),
