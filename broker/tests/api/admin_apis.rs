@@ -260,7 +260,8 @@ async fn a_kind_that_nothing_is_of_is_refused_with_the_whole_request() {
         .iter()
         .map(|result| told(result.error_code, result.error_message.as_ref()))
         .collect();
-    let expected = refused(42, "Unexpected resource type UNKNOWN for resource x");
+    let malformed = "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.";
+    let expected = refused(42, malformed);
     assert_eq!(told, [expected.clone(), expected]);
 }
 
@@ -385,10 +386,7 @@ async fn a_partition_can_be_moved_to_where_it_is_alone() {
     assert_eq!(moved(world.there, 0, other, true).await, refused(39, missing));
     assert_eq!(moved(world.there, 0, twice, true).await, refused(39, repeated));
     assert_eq!(moved(world.there, 0, Some(&[]), true).await, refused(39, empty));
-    assert_eq!(
-        moved(world.there, 0, None, true).await,
-        refused(85, "No partition reassignment is in progress.")
-    );
+    assert_eq!(moved(world.there, 0, None, true).await, (85, None));
     assert_eq!(moved(world.there, 9, one, true).await, refused(3, "Unable to find partition there:9."));
     assert_eq!(moved("nowhere", 0, one, true).await, refused(3, "Unable to find a topic named nowhere."));
     let request = ListPartitionReassignmentsRequest::default().with_topics(None);
@@ -567,7 +565,7 @@ async fn quotas_are_stored_and_found() {
     let find = async |components: Vec<_>, strict| {
         let request = DescribeClientQuotasRequest::default().with_components(components).with_strict(strict);
         let response = answer!(bed.ask(1, request), DescribeClientQuotas);
-        assert_eq!((response.error_code, response.error_message), (0, None));
+        assert_eq!((response.error_code, response.error_message), (0, Some(text(""))));
         let line = |entry: describe_client_quotas_response::EntryData| {
             let part = |part: &describe_client_quotas_response::EntityData| {
                 let name = part.entity_name.as_ref().map_or("*".to_owned(), ToString::to_string);
