@@ -231,7 +231,11 @@ impl Handlers {
     ) -> Result<FetchedPartition, ErrorCode> {
         check_epoch(log, wanted.current_leader_epoch)?;
         if demand.by_replica {
-            return Err(ErrorCode::NotLeaderOrFollower);
+            // One that knows the epoch might know more than this broker, Kafka thinks.
+            return Err(match wanted.current_leader_epoch {
+                -1 => ErrorCode::NotLeaderOrFollower,
+                _ => ErrorCode::UnknownLeaderEpoch,
+            });
         }
         let view = log.view();
         let mut partition = described(&view);

@@ -30,10 +30,11 @@ impl Handlers {
         let response = match parked {
             Ok(parked) => match parked.await {
                 Ok(Parked::Join(response)) => response,
-                _ => refused(ErrorCode::NotCoordinator, member),
+                _ => refused(ErrorCode::NotCoordinator, StrBytes::default()),
             },
-            Err(code @ ErrorCode::GroupAuthorizationFailed) => refused(code, StrBytes::default()),
-            Err(code) => refused(code, member),
+            // Kafka hands the id back where it looks at nothing but the request.
+            Err(code @ ErrorCode::InvalidGroupId) => refused(code, member),
+            Err(code) => refused(code, StrBytes::default()),
         };
         in_version(response, version)
     }

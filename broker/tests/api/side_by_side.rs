@@ -327,13 +327,18 @@ async fn a_replica_is_told_who_leads_from_version_16_on() {
     for (version, told) in [(15, false), (16, true)] {
         let mut request = fetch_request(version, &world, 0, 0);
         request.replica_state.replica_id = 5.into();
-        let response = answer!(bed.ask(version, request), Fetch);
+        let response = answer!(bed.ask(version, request.clone()), Fetch);
         let partition = &response.topics[0].partitions[0];
         assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower.code());
         let leader =
             partition.current_leader.as_ref().map(|leader| (leader.leader_id.0, leader.leader_epoch));
         let epoch = bed.broker.topics.owner().leader_epoch.0;
         assert_eq!(leader, told.then_some((1, epoch)));
+
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        let response = answer!(bed.ask(version, request), Fetch);
+        let code = response.topics[0].partitions[0].error_code;
+        assert_eq!(code, ErrorCode::UnknownLeaderEpoch.code());
     }
 }
 

@@ -60,7 +60,13 @@ impl World {
     pub fn make_groups(&self, pair: &mut Pair) -> Result<()> {
         commit(pair, &self.offsets, &self.full)?;
         join_alone(pair, &self.joined, &format!("member-{}", self.number))?;
-        join_as_consumer(pair, &self.consumers, self.consumer(), &self.full)
+        await_coordinators(pair, &self.full)?;
+        let answers = join_as_consumer(pair, &self.consumers, self.consumer(), &self.full)?;
+        ensure!(
+            has_partitions(&answers.kafka) && has_partitions(&answers.thalweg),
+            "no consumers: {answers:?}"
+        );
+        Ok(())
     }
 
     /// The member of the group `consumers`.
@@ -219,8 +225,25 @@ fn join_alone_within(pair: &mut Pair, group: &str, name: &str, rebalance_timeout
     Ok(())
 }
 
+/// Waits until both coordinators of consumer groups know of a topic: Kafka's learn of it a moment after it is made.
+pub fn await_coordinators(pair: &mut Pair, topic: &str) -> Result<()> {
+    const ATTEMPTS: usize = 200;
+    for attempt in 0..ATTEMPTS {
+        let answers = join_as_consumer(pair, &format!("knows-{topic}-{attempt}"), "one", topic)?;
+        if has_partitions(&answers.kafka) && has_partitions(&answers.thalweg) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(10));
+    }
+    anyhow::bail!("the coordinators don't know of {topic}")
+}
+
+fn has_partitions(heartbeat: &Value) -> bool {
+    heartbeat.pointer("/Assignment/TopicPartitions/0/Partitions/0").is_some()
+}
+
 /// Joins a consumer group as its only member.
-fn join_as_consumer(pair: &mut Pair, group: &str, member: &str, topic: &str) -> Result<()> {
+fn join_as_consumer(pair: &mut Pair, group: &str, member: &str, topic: &str) -> Result<Answers> {
     let body = json!({
         "GroupId": group,
         "MemberId": member,
@@ -229,8 +252,7 @@ fn join_as_consumer(pair: &mut Pair, group: &str, member: &str, topic: &str) -> 
         "SubscribedTopicNames": [topic],
         "TopicPartitions": [],
     });
-    retry_both(pair, "ConsumerGroupHeartbeat", 1, &body, "/ErrorCode")?;
-    Ok(())
+    retry_both(pair, "ConsumerGroupHeartbeat", 1, &body, "/ErrorCode")
 }
 
 /// A consumer's subscription to the topic `t`, version 0.

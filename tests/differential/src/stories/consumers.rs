@@ -1,10 +1,9 @@
 //! Consumer groups by the protocol of KIP-848.
 
 use super::Teller;
-use crate::world::{World, make_topics};
+use crate::world::{World, await_coordinators, make_topics};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::{thread::sleep, time::Duration};
 
 /// The topics and the group of a story, and its heartbeats.
 struct Consumers {
@@ -17,24 +16,8 @@ impl Consumers {
     fn begin(story: &mut Teller<'_>) -> Result<Self> {
         let consumers = Self { topic: story.name("topic"), group: story.name("group") };
         make_topics(story.pair, &[(&consumers.topic, 4)])?;
-        consumers.await_coordinators(story)?;
+        await_coordinators(story.pair, &consumers.topic)?;
         Ok(consumers)
-    }
-
-    /// Waits until both coordinators know of the topic: Kafka's learn of it a moment after it is made.
-    fn await_coordinators(&self, story: &mut Teller<'_>) -> Result<()> {
-        const ATTEMPTS: usize = 200;
-        for attempt in 0..ATTEMPTS {
-            let body = with(self.joining("one"), "GroupId", json!(format!("{}-{attempt}", self.group)));
-            let answers = story.pair.both("ConsumerGroupHeartbeat", 1, body)?;
-            let knows =
-                |answer: &Value| answer.pointer("/Assignment/TopicPartitions/0/Partitions/3").is_some();
-            if knows(&answers.kafka) && knows(&answers.thalweg) {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(10));
-        }
-        anyhow::bail!("coordinators don't know of {}", self.topic)
     }
 
     /// A heartbeat with which `member` joins.
