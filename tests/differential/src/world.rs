@@ -278,13 +278,17 @@ fn retry_both(pair: &mut Pair, api: &str, version: i16, body: &Value, pointer: &
     anyhow::bail!("{api}: the coordinator is not ready")
 }
 
-/// Makes both brokers make the topic of group coordinators, and waits until they coordinate.
+/// Makes both brokers make the topics of coordinators, and waits until they coordinate groups and transactions.
 pub fn wake_coordinators(pair: &mut Pair) -> Result<()> {
     for _ in 0..200 {
-        let body = json!({ "KeyType": 0, "CoordinatorKeys": ["any"] });
-        let answers = pair.both("FindCoordinator", 4, body)?;
-        let found = |answer: &Value| answer.pointer("/Coordinators/0/ErrorCode") == Some(&json!(0));
-        if found(&answers.kafka) && found(&answers.thalweg) {
+        let mut found = true;
+        for kind in [0, 1] {
+            let body = json!({ "KeyType": kind, "CoordinatorKeys": ["any"] });
+            let answers = pair.both("FindCoordinator", 4, body)?;
+            let code = |answer: &Value| answer.pointer("/Coordinators/0/ErrorCode") == Some(&json!(0));
+            found &= code(&answers.kafka) && code(&answers.thalweg);
+        }
+        if found {
             return Ok(());
         }
         sleep(Duration::from_millis(100));
