@@ -16,6 +16,8 @@ use thalweg_runtime::Charge;
 pub const HEADER_LEN: usize = 61;
 /// Bytes that precede what the length field counts.
 const LENGTH_OVERHEAD: usize = 12;
+/// What the length of a batch says at the least: that of one record in the oldest format.
+const SMALLEST_LENGTH: i32 = 14;
 const CRC_START: usize = 21;
 /// The base sequence of a batch without sequence numbers.
 const NO_SEQUENCE: i32 = -1;
@@ -68,21 +70,24 @@ impl Batch {
     /// Takes the batch at the front of `bytes` off. Lengths and magic are checked, the CRC is not.
     pub fn split_from(bytes: &mut Bytes) -> Result<Self, BatchError> {
         let have = bytes.len();
-        if have < HEADER_LEN {
-            return Err(BatchError::Truncated { have, need: HEADER_LEN });
+        let header_is_cut = BatchError::Truncated { have, need: HEADER_LEN };
+        // What little there is may be wrong already; Kafka looks at it in this order.
+        let Some(length) = bytes.get(8..LENGTH_OVERHEAD) else { return Err(header_is_cut) };
+        let length = i32::from_be_bytes(length.try_into().expect("four bytes"));
+        if length < SMALLEST_LENGTH {
+            return Err(BatchError::BadLength(length));
         }
         // Where the magic stands in all formats, the same byte; older formats are told from garbage by it.
-        let magic = bytes[16] as i8;
+        let Some(magic) = bytes.get(16).map(|magic| *magic as i8) else { return Err(header_is_cut) };
         if magic != 2 {
             return Err(BatchError::BadMagic(magic));
         }
-        let length = i32::from_be_bytes(bytes[8..12].try_into().expect("four bytes"));
         let need = usize::try_from(length).map_err(|_| BatchError::BadLength(length))? + LENGTH_OVERHEAD;
-        if need < HEADER_LEN {
-            return Err(BatchError::BadLength(length));
-        }
         if have < need {
             return Err(BatchError::Truncated { have, need });
+        }
+        if need < HEADER_LEN {
+            return Err(BatchError::BadLength(length));
         }
         let whole = bytes.split_to(need);
         let head = whole[..HEADER_LEN].try_into().expect("at least a header");

@@ -70,10 +70,17 @@ fn batches_are_taken_off_the_front_one_by_one() {
 fn what_is_no_batch_is_refused() {
     let whole = batch().bytes();
     let need = whole.len();
-    assert_eq!(split(whole.slice(..60)).unwrap_err(), BatchError::Truncated { have: 60, need: HEADER_LEN });
+    for have in [0, 11, 16] {
+        assert_eq!(split(whole.slice(..have)).unwrap_err(), BatchError::Truncated { have, need: HEADER_LEN });
+    }
+    assert_eq!(split(whole.slice(..60)).unwrap_err(), BatchError::Truncated { have: 60, need });
     assert_eq!(split(whole.slice(..need - 1)).unwrap_err(), BatchError::Truncated { have: need - 1, need });
     assert_eq!(split(damaged(8, &(-1i32).to_be_bytes())).unwrap_err(), BatchError::BadLength(-1));
     assert_eq!(split(damaged(8, &48i32.to_be_bytes())).unwrap_err(), BatchError::BadLength(48));
+    // What is wrong already in the first bytes is told, however few there are.
+    let short = damaged(8, &13i32.to_be_bytes()).slice(..12);
+    assert_eq!(split(short).unwrap_err(), BatchError::BadLength(13));
+    assert_eq!(split(damaged(16, &[9]).slice(..17)).unwrap_err(), BatchError::BadMagic(9));
     assert_eq!(split(damaged(16, &[1])).unwrap_err(), BatchError::BadMagic(1));
     let (base, delta) = (i64::MAX, 2i32);
     assert_eq!(split(damaged(0, &base.to_be_bytes())).unwrap_err(), BatchError::BadOffsets { base, delta });

@@ -7,7 +7,7 @@ use crate::{
     coordinator::transactions::{Producer, TopicPartition},
     topics::is_internal,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use thalweg_protocol::{ErrorCode, messages::*};
 
 use add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
@@ -32,51 +32,60 @@ impl Handlers {
         let response = AddPartitionsToTxnResponse::default();
         if version < BATCHED {
             let transaction = only_transaction(request);
-            let codes = self.add_to_transaction(context, version, &transaction).await;
-            return response.with_results_by_topic_v3_and_below(results(&transaction.topics, &codes));
+            let topics = &transaction.topics;
+            let results = self.add_to_transaction(context, version, &transaction, topics, topics).await;
+            return response.with_results_by_topic_v3_and_below(results);
         }
         if !self.authorizer.allows(context, Operation::ClusterAction, Resource::Cluster) {
             return response.with_error_code(ErrorCode::ClusterAuthorizationFailed.code());
         }
+        // Where an id is there twice, Kafka adds what is named last with it, and tells of what is named first.
+        let of = |one: &AddPartitionsToTxnTransaction| (one.transactional_id.clone(), one.topics.clone());
+        let last: BTreeMap<_, _> = request.transactions.iter().map(of).collect();
+        let first: BTreeMap<_, _> = request.transactions.iter().rev().map(of).collect();
         let mut transactions = Vec::with_capacity(request.transactions.len());
         for transaction in request.transactions {
-            let codes = self.add_to_transaction(context, version, &transaction).await;
-            let result = AddPartitionsToTxnResult::default()
-                .with_topic_results(results(&transaction.topics, &codes))
-                .with_transactional_id(transaction.transactional_id);
-            transactions.push(result);
+            let id = transaction.transactional_id.clone();
+            let [asked, told] = [&last, &first].map(|all| all.get(&id).unwrap_or(&transaction.topics));
+            let results = self.add_to_transaction(context, version, &transaction, asked, told).await;
+            let result = AddPartitionsToTxnResult::default().with_topic_results(results);
+            transactions.push(result.with_transactional_id(id));
         }
         response.with_results_by_transaction(transactions)
     }
 
-    /// A code for each partition, in the order of the request.
+    /// Adds the partitions that are `asked` for. Of what comes of all of them it is `told` as the request names them; where they fare
+    /// differently, each partition is told of once.
     async fn add_to_transaction(
         &self,
         context: &RequestContext,
         version: i16,
         transaction: &AddPartitionsToTxnTransaction,
-    ) -> Vec<ErrorCode> {
-        let partitions = partitions_of(&transaction.topics);
-        let all = |code| vec![code; partitions.len()];
+        asked: &Topics,
+        told: &Topics,
+    ) -> Vec<AddPartitionsToTxnTopicResult> {
+        let partitions = partitions_of(asked);
+        let all = |code| {
+            results(told.iter().map(|topic| (&topic.name, topic.partitions.iter().map(|one| (*one, code)))))
+        };
         let id = &transaction.transactional_id;
         if version < BATCHED && !self.allows_transactional_id(context, Operation::Write, id) {
             return all(ErrorCode::TransactionalIdAuthorizationFailed);
         }
         let found: Vec<_> = partitions.iter().map(|one| self.may_join(context, version, one)).collect();
         if found.iter().any(|code| code.is_error()) {
-            let told = |code| if code == ErrorCode::None { ErrorCode::OperationNotAttempted } else { code };
-            return found.into_iter().map(told).collect();
+            let code = |code| if code == ErrorCode::None { ErrorCode::OperationNotAttempted } else { code };
+            return each(&partitions, found.into_iter().map(code));
         }
         let producer = Producer { id: transaction.producer_id.0, epoch: transaction.producer_epoch };
         let protocol = if version >= BATCHED { 2 } else { 0 };
-        let joined = match transaction.verify_only {
-            true => self.broker.verify_in_transaction(id, producer, &partitions).await,
-            false => {
-                let added = self.broker.add_to_transaction(id, producer, &partitions, protocol).await;
-                added.map(|()| all(ErrorCode::None))
-            }
-        };
-        joined.unwrap_or_else(|code| all(fenced_for(version < PRODUCER_FENCED, code)))
+        if transaction.verify_only {
+            let verified = self.broker.verify_in_transaction(id, producer, &partitions).await;
+            let codes = verified.unwrap_or_else(|code| vec![code; partitions.len()]);
+            return each(&partitions, codes);
+        }
+        let added = self.broker.add_to_transaction(id, producer, &partitions, protocol).await;
+        all(added.err().map_or(ErrorCode::None, |code| fenced_for(version < PRODUCER_FENCED, code)))
     }
 
     fn may_join(
@@ -113,18 +122,32 @@ fn partitions_of(topics: &Topics) -> Vec<TopicPartition> {
     topics.iter().flat_map(of_topic).collect()
 }
 
-fn results(topics: &Topics, codes: &[ErrorCode]) -> Vec<AddPartitionsToTxnTopicResult> {
-    let mut codes = codes.iter();
-    let mut results = Vec::with_capacity(topics.len());
-    for topic in topics {
-        let partitions = topic.partitions.iter().zip(codes.by_ref()).map(|(partition, code)| {
-            AddPartitionsToTxnPartitionResult::default()
-                .with_partition_index(*partition)
-                .with_partition_error_code(code.code())
-        });
-        let partitions = partitions.collect();
-        let result = AddPartitionsToTxnTopicResult::default().with_name(topic.name.clone());
-        results.push(result.with_results_by_partition(partitions));
+/// Each partition once, with its own code.
+fn each(
+    partitions: &[TopicPartition],
+    codes: impl IntoIterator<Item = ErrorCode>,
+) -> Vec<AddPartitionsToTxnTopicResult> {
+    let mut topics: BTreeMap<TopicName, BTreeMap<i32, ErrorCode>> = BTreeMap::new();
+    for ((topic, partition), code) in partitions.iter().zip(codes) {
+        let name = TopicName(StrBytes::from_string(topic.to_string()));
+        topics.entry(name).or_default().insert(*partition, code);
     }
-    results
+    results(
+        topics.iter().map(|(name, codes)| (name, codes.iter().map(|(partition, code)| (*partition, *code)))),
+    )
+}
+
+fn results<'a, C>(topics: impl Iterator<Item = (&'a TopicName, C)>) -> Vec<AddPartitionsToTxnTopicResult>
+where
+    C: Iterator<Item = (i32, ErrorCode)>,
+{
+    let result = |(partition, code): (i32, ErrorCode)| {
+        let result = AddPartitionsToTxnPartitionResult::default().with_partition_index(partition);
+        result.with_partition_error_code(code.code())
+    };
+    let topics = topics.map(|(name, codes)| {
+        let results = codes.map(result).collect();
+        AddPartitionsToTxnTopicResult::default().with_name(name.clone()).with_results_by_partition(results)
+    });
+    topics.collect()
 }

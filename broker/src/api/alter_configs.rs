@@ -3,7 +3,7 @@
 
 use super::{
     Handlers,
-    topic_admin::{Refused, sentence},
+    topic_admin::{Refused, sentence_if_any},
 };
 use crate::{
     config::{
@@ -39,6 +39,8 @@ enum Operator {
     Delete,
     Append,
     Subtract,
+    /// None of Kafka's, with its number.
+    Unknown(i8),
 }
 
 /// A change to one key.
@@ -78,9 +80,11 @@ pub(super) enum Target {
 struct Alteration<'a> {
     kind: i8,
     name: &'a str,
-    changes: Result<Vec<Change>, Refused>,
+    changes: Vec<Change>,
     /// Named more than once in the request.
     repeated: bool,
+    /// Something in the request makes Kafka's controller fail, to which all but log levels is handed.
+    fails: bool,
     /// Forget first what is set (AlterConfigs).
     replace: bool,
     validate_only: bool,
@@ -98,14 +102,24 @@ impl Handlers {
                 .iter()
                 .map(|resource| (resource.resource_type, resource.resource_name.as_str())),
         );
+        let is_repeated = |kind, name| times.get(&(kind, name)).is_some_and(|times| *times > 1);
+        let changes =
+            request.resources.iter().map(|resource| resource.configs.iter().map(incremental_change));
+        let changes: Vec<Vec<Change>> = changes.map(Iterator::collect).collect();
+        let fails = request.resources.iter().zip(&changes).any(|(resource, changes)| {
+            [TOPIC, CLIENT_METRICS, GROUP].contains(&resource.resource_type)
+                && !is_repeated(resource.resource_type, resource.resource_name.as_str())
+                && fails(changes)
+        });
         let mut responses = Vec::with_capacity(request.resources.len());
-        for resource in &request.resources {
+        for (resource, changes) in request.resources.iter().zip(changes) {
             let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
             let alteration = Alteration {
                 kind,
                 name,
-                changes: resource.configs.iter().map(incremental_change).collect(),
-                repeated: times.get(&(kind, name)).is_some_and(|times| *times > 1),
+                changes,
+                repeated: is_repeated(kind, name),
+                fails,
                 replace: false,
                 validate_only: request.validate_only,
             };
@@ -139,8 +153,9 @@ impl Handlers {
             let alteration = Alteration {
                 kind,
                 name,
-                changes: Ok(resource.configs.iter().map(set).collect()),
+                changes: resource.configs.iter().map(set).collect(),
                 repeated: times.get(&(kind, name)).is_some_and(|times| *times > 1),
+                fails: false,
                 replace: true,
                 validate_only: request.validate_only,
             };
@@ -156,10 +171,17 @@ impl Handlers {
         if alteration.repeated {
             return Err(Refused(ErrorCode::InvalidRequest, "Each resource must appear at most once.".into()));
         }
-        let changes = alteration.changes?;
+        let changes = alteration.changes;
         check_changes(&changes)?;
         let (replace, validate_only) = (alteration.replace, alteration.validate_only);
-        match self.altered_target(alteration.kind, alteration.name)? {
+        let target = self.altered_target(alteration.kind, alteration.name)?;
+        if let Target::Broker(_) = target {
+            check_operators(&changes)?;
+        }
+        if alteration.fails && !matches!(target, Target::Loggers) {
+            return Err(failed_inside());
+        }
+        match target {
             Target::Topic(name) => {
                 if !self.allows_topic(context, Operation::AlterConfigs, &name) {
                     return Err(Refused(ErrorCode::TopicAuthorizationFailed, "Authorization failed.".into()));
@@ -248,6 +270,7 @@ impl Handlers {
                     return Err(invalid_request("Removing the log level of the root logger is not allowed"));
                 }
                 Operator::Set | Operator::Delete => continue,
+                Operator::Unknown(_) => return Err(failed_inside()),
             };
             return Err(invalid_request(&format!(
                 "{word} operation is not allowed for the BROKER_LOGGER resource"
@@ -293,7 +316,7 @@ impl Handlers {
     ) -> Result<(), Refused> {
         let unknown =
             || Refused(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
-        let topic = self.broker.topics.by_name(name).ok_or_else(unknown)?;
+        let topic = self.broker.topics.by_name(name);
         let changed = |own: &Values| {
             let effective = |key: &str| {
                 let found = self.config.topic_keys().get(key)?;
@@ -301,8 +324,10 @@ impl Handlers {
             };
             apply(own, changes, replace, self.config.topic_keys(), effective)
         };
-        let values = changed(&topic.record.configs)?;
+        // What is wrong with the values is told before that there is no such topic.
+        let values = changed(topic.as_ref().map_or(&Values::new(), |topic| &topic.record.configs))?;
         check_topic(&self.config, &values).map_err(|fault| Refused(ErrorCode::InvalidConfig, fault))?;
+        let topic = topic.ok_or_else(unknown)?;
         if !validate_only {
             self.broker
                 .topics
@@ -382,6 +407,11 @@ impl Handlers {
     }
 }
 
+/// What Kafka tells of an exception that has no code.
+fn failed_inside() -> Refused {
+    Refused(ErrorCode::UnknownServerError, String::new())
+}
+
 fn invalid_request(message: &str) -> Refused {
     Refused(ErrorCode::InvalidRequest, message.to_owned())
 }
@@ -441,25 +471,36 @@ fn times_named<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> BTreeMap<(
 fn told(outcome: Result<(), Refused>) -> (i16, Option<StrBytes>) {
     match outcome {
         Ok(()) => (ErrorCode::None.code(), None),
-        Err(Refused(code, message)) => (code.code(), Some(sentence(message))),
+        Err(Refused(code, message)) => (code.code(), sentence_if_any(message)),
     }
 }
 
-fn incremental_change(
-    config: &incremental_alter_configs_request::AlterableConfig,
-) -> Result<Change, Refused> {
+fn incremental_change(config: &incremental_alter_configs_request::AlterableConfig) -> Change {
     let operator = match config.config_operation {
         0 => Operator::Set,
         1 => Operator::Delete,
         2 => Operator::Append,
         3 => Operator::Subtract,
-        other => return Err(Refused(ErrorCode::InvalidRequest, format!("Unknown operation {other}"))),
+        other => Operator::Unknown(other),
     };
-    Ok(Change {
-        name: config.name.to_string(),
-        operator,
-        value: config.value.as_ref().map(ToString::to_string),
-    })
+    Change { name: config.name.to_string(), operator, value: config.value.as_ref().map(ToString::to_string) }
+}
+
+/// Whether Kafka's controller fails inside at these changes: at an operation that does not exist.
+fn fails(changes: &[Change]) -> bool {
+    check_changes(changes).is_ok() && check_operators(changes).is_err()
+}
+
+/// Only operations that exist.
+fn check_operators(changes: &[Change]) -> Result<(), Refused> {
+    let unknown = changes.iter().find_map(|change| match change.operator {
+        Operator::Unknown(number) => Some(number),
+        _ => None,
+    });
+    match unknown {
+        Some(number) => Err(invalid_request(&format!("Unknown operations type {number}"))),
+        None => Ok(()),
+    }
 }
 
 /// Each key once, and a value for each.
@@ -501,6 +542,7 @@ fn apply(
                 check_list(keys.get(name.as_str()), change)?;
                 changed_list(&effective(name).unwrap_or_default(), change)
             }
+            Operator::Unknown(_) => return Err(failed_inside()),
         };
         if value.len() > MAX_VALUE {
             let message = format!(

@@ -119,6 +119,11 @@ async fn room_to_unpack(
     Ok(unpacking.charge(needed.saturating_add(again)).await)
 }
 
+/// Whether the records of a partition are one batch that the version may carry.
+pub fn check_shape(version: i16, records: Bytes) -> Result<(), Refusal> {
+    single_batch(version, records).map(|_| ())
+}
+
 /// A request carries exactly one batch a partition.
 fn single_batch(version: i16, mut records: Bytes) -> Result<Batch, Refusal> {
     if records.is_empty() {

@@ -63,7 +63,7 @@ impl Handlers {
         context: &RequestContext,
         request: &DescribeClientQuotasRequest,
     ) -> DescribeClientQuotasResponse {
-        let response = DescribeClientQuotasResponse::default().with_error_message(None);
+        let response = DescribeClientQuotasResponse::default();
         let outcome = match self.authorizer.allows(context, Operation::DescribeConfigs, Resource::Cluster) {
             true => Filter::of(&request.components, request.strict),
             false => {

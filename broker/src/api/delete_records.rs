@@ -5,10 +5,10 @@ use crate::{
     context::{Operation, RequestContext},
     topics::is_internal,
 };
+use std::collections::BTreeMap;
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_segment::Offset;
 
-use delete_records_request::DeleteRecordsPartition;
 use delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 
 /// "Up to the high watermark."
@@ -20,19 +20,23 @@ impl Handlers {
         context: &RequestContext,
         request: DeleteRecordsRequest,
     ) -> DeleteRecordsResponse {
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in request.topics {
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for partition in &topic.partitions {
-                let result =
-                    DeleteRecordsPartitionResult::default().with_partition_index(partition.partition_index);
-                partitions.push(match self.raise_start(context, &topic.name, partition).await {
+        // Of a partition that is named twice the last offset counts; what names no partition isn't answered.
+        let mut wanted: BTreeMap<TopicName, BTreeMap<i32, i64>> = BTreeMap::new();
+        for topic in request.topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
+            let offsets = topic.partitions.iter().map(|one| (one.partition_index, one.offset));
+            wanted.entry(topic.name).or_default().extend(offsets);
+        }
+        let mut topics = Vec::with_capacity(wanted.len());
+        for (name, offsets) in wanted {
+            let mut partitions = Vec::with_capacity(offsets.len());
+            for (partition, offset) in offsets {
+                let result = DeleteRecordsPartitionResult::default().with_partition_index(partition);
+                partitions.push(match self.raise_start(context, &name, partition, offset).await {
                     Ok(start) => result.with_low_watermark(start.0),
                     Err(code) => result.with_low_watermark(-1).with_error_code(code.code()),
                 });
             }
-            topics
-                .push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+            topics.push(DeleteRecordsTopicResult::default().with_name(name).with_partitions(partitions));
         }
         DeleteRecordsResponse::default().with_topics(topics)
     }
@@ -54,9 +58,10 @@ impl Handlers {
         &self,
         context: &RequestContext,
         topic: &str,
-        wanted: &DeleteRecordsPartition,
+        partition: i32,
+        offset: i64,
     ) -> Result<Offset, ErrorCode> {
-        let log = self.log_of(context, Operation::Delete, topic, wanted.partition_index)?;
+        let log = self.log_of(context, Operation::Delete, topic, partition)?;
         if is_internal(topic) {
             return Err(ErrorCode::InvalidTopicException);
         }
@@ -64,7 +69,7 @@ impl Handlers {
             return Err(ErrorCode::PolicyViolation);
         }
         let view = log.view();
-        let to = if wanted.offset == ALL { view.high_watermark } else { Offset(wanted.offset) };
+        let to = if offset == ALL { view.high_watermark } else { Offset(offset) };
         if to < Offset(0) || to > view.high_watermark {
             return Err(ErrorCode::OffsetOutOfRange);
         }

@@ -36,17 +36,15 @@ impl Handlers {
         request: DescribeConfigsRequest,
     ) -> DescribeConfigsResponse {
         let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
-        if let Some(unknown) = request.resources.iter().find(|wanted| !known.contains(&wanted.resource_type))
-        {
+        if request.resources.iter().any(|wanted| !known.contains(&wanted.resource_type)) {
             // Kafka refuses the request as a whole.
-            let name = &unknown.resource_name;
-            let message = format!("Unexpected resource type UNKNOWN for resource {name}");
+            let message = "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.";
             let results = request.resources.iter().map(|wanted| {
                 let result = DescribeConfigsResult::default().with_resource_type(wanted.resource_type);
                 result
                     .with_resource_name(wanted.resource_name.clone())
                     .with_error_code(ErrorCode::InvalidRequest.code())
-                    .with_error_message(Some(sentence(message.clone())))
+                    .with_error_message(Some(message.into()))
             });
             return DescribeConfigsResponse::default().with_results(results.collect());
         }

@@ -1,6 +1,9 @@
 //! DescribeProducers: who writes to partitions, and which transactions are open there (KIP-664).
 
-use super::Handlers;
+use super::{
+    Handlers,
+    topic_admin::{Refused, sentence_if_any},
+};
 use crate::context::{Operation, RequestContext};
 use thalweg_protocol::{ErrorCode, messages::*, validate_topic_name};
 use thalweg_segment::{ProducerId, ProducerState};
@@ -18,7 +21,9 @@ impl Handlers {
                 let response = PartitionResponse::default().with_partition_index(*partition);
                 match self.producers_of(context, &topic.name, *partition) {
                     Ok(producers) => response.with_active_producers(producers),
-                    Err(code) => response.with_error_code(code.code()),
+                    Err(Refused(code, message)) => {
+                        response.with_error_code(code.code()).with_error_message(sentence_if_any(message))
+                    }
                 }
             });
             let partitions = partitions.collect();
@@ -32,9 +37,11 @@ impl Handlers {
         context: &RequestContext,
         topic: &str,
         partition: i32,
-    ) -> Result<Vec<Described>, ErrorCode> {
-        validate_topic_name(topic).map_err(|_| ErrorCode::InvalidTopicException)?;
-        let log = self.log_of(context, Operation::Read, topic, partition)?;
+    ) -> Result<Vec<Described>, Refused> {
+        validate_topic_name(topic)
+            .map_err(|error| Refused(ErrorCode::InvalidTopicException, error.to_string()))?;
+        let log = self.log_of(context, Operation::Read, topic, partition);
+        let log = log.map_err(|code| Refused(code, String::new()))?;
         Ok(log.with_producers(|producers| producers.iter().map(described).collect()))
     }
 }

@@ -60,7 +60,7 @@ impl Handlers {
             voter = voter.with_replica_directory_id(self.directory_id());
         }
         let data = PartitionData::default().with_partition_index(0).with_leader_epoch(epoch);
-        let data = data.with_leader_id(self.broker.settings.broker.0.into()).with_error_message(None);
+        let data = data.with_leader_id(self.broker.settings.broker.0.into());
         data.with_high_watermark(epoch.into()).with_current_voters(vec![voter])
     }
 
@@ -74,7 +74,9 @@ impl Handlers {
 fn unknown(topic: &describe_quorum_request::TopicData) -> TopicData {
     let partitions = topic.partitions.iter().map(|partition| {
         let data = PartitionData::default().with_partition_index(partition.partition_index);
-        data.with_error_code(ErrorCode::UnknownTopicOrPartition.code()).with_error_message(None)
+        let message = "This server does not host this topic-partition.";
+        data.with_error_code(ErrorCode::UnknownTopicOrPartition.code())
+            .with_error_message(Some(message.into()))
     });
     TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions.collect())
 }

@@ -27,7 +27,11 @@ impl Handlers {
         if let Some(cursor) = &cursor
             && !fits(cursor, &request.topics)
         {
-            return refused(request.topics);
+            return refused(request.topics, ErrorCode::InvalidRequest);
+        }
+        if cursor.is_none() && request.topics.iter().any(|wanted| wanted.name.is_empty()) {
+            // Kafka takes it for the cursor's, looks for that and fails.
+            return refused(request.topics, ErrorCode::UnknownServerError);
         }
         let mut response = DescribeTopicPartitionsResponse::default().with_next_cursor(None);
         for name in self.names(request.topics, cursor.as_ref().map(|(name, _)| name.as_str())) {
@@ -111,11 +115,11 @@ fn fits((topic, partition): &(String, i32), asked: &[TopicRequest]) -> bool {
 }
 
 /// As Kafka answers a request that can't be: every topic bears the error.
-fn refused(asked: Vec<TopicRequest>) -> DescribeTopicPartitionsResponse {
+fn refused(asked: Vec<TopicRequest>, code: ErrorCode) -> DescribeTopicPartitionsResponse {
     let topics = asked.into_iter().map(|wanted| {
         let topic =
             Described::default().with_name(Some(wanted.name)).with_topic_authorized_operations(UNKNOWN);
-        topic.with_error_code(ErrorCode::InvalidRequest.code())
+        topic.with_error_code(code.code())
     });
     DescribeTopicPartitionsResponse::default().with_topics(topics.collect()).with_next_cursor(None)
 }

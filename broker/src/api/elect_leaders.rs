@@ -2,7 +2,7 @@
 
 use super::{
     Handlers,
-    topic_admin::{Refused, sentence},
+    topic_admin::{Refused, sentence_if_any},
 };
 use crate::context::{Operation, RequestContext, Resource};
 use thalweg_protocol::{ErrorCode, messages::*};
@@ -17,10 +17,16 @@ impl Handlers {
     pub(super) fn elect_leaders(
         &self,
         context: &RequestContext,
+        version: i16,
         request: ElectLeadersRequest,
     ) -> ElectLeadersResponse {
         let refused = if !self.authorizer.allows(context, Operation::Alter, Resource::Cluster) {
             Some(Refused(ErrorCode::ClusterAuthorizationFailed, "Cluster authorization failed.".into()))
+        } else if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) {
+            // Of nothing, Kafka doesn't look at the rest.
+            None
+        } else if request.timeout_ms <= 0 {
+            Some(Refused(ErrorCode::RequestTimedOut, String::new()))
         } else if ![PREFERRED, UNCLEAN].contains(&request.election_type) {
             let message = format!("Unknown election type {}", request.election_type);
             Some(Refused(ErrorCode::InvalidRequest, message))
@@ -46,7 +52,8 @@ impl Handlers {
                 topics.iter().map(|topic| none(topic.name())).collect()
             }
         };
-        ElectLeadersResponse::default().with_error_code(code.code()).with_replica_election_results(results)
+        let response = ElectLeadersResponse::default().with_replica_election_results(results);
+        if version >= 1 { response.with_error_code(code.code()) } else { response }
     }
 
     fn elect(&self, topic: &str, partition: i32) -> (ErrorCode, String) {
@@ -71,7 +78,7 @@ fn elected(
         PartitionResult::default()
             .with_partition_id(*partition)
             .with_error_code(code.code())
-            .with_error_message(Some(sentence(message)))
+            .with_error_message(sentence_if_any(message))
     };
     let results = topic.partitions.iter().map(result).collect();
     ReplicaElectionResult::default().with_topic(topic.topic.clone()).with_partition_result(results)

@@ -24,6 +24,8 @@ use uuid::Uuid;
 const SESSIONS: i16 = 7;
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 13;
+/// First version that tells the leader to who takes another for it (KIP-951).
+const LEADERS: i16 = 16;
 
 /// What a whole request asks for.
 struct Demand {
@@ -33,6 +35,8 @@ struct Demand {
     committed_only: bool,
     /// It is a replica that asks: there are none.
     by_replica: bool,
+    /// The answer may say who leads.
+    names_leader: bool,
     deadline: Instant,
     min_bytes: usize,
 }
@@ -69,8 +73,11 @@ impl Handlers {
         let targets = self.targets(context, by_ids, &resolved.wanted);
         let round = self.read_until_enough(&targets, &resolved.wanted, &demand).await;
         let throttle = self.quotas.record(context, QuotaKind::Fetch, round.bytes as u64);
-        let fetched = resolved.wanted.iter().zip(round.partitions);
-        let topics = group(fetched.filter(|(wanted, partition)| {
+        let fetched = resolved.wanted.iter().zip(round.partitions).zip(&targets);
+        // What isn't there, or isn't allowed, is told last.
+        let (there, not_there): (Vec<_>, Vec<_>) = fetched.partition(|(_, target)| target.is_ok());
+        let fetched = there.into_iter().chain(not_there).map(|(fetched, _)| fetched);
+        let told = fetched.filter(|(wanted, partition)| {
             let news = self.broker.sessions.told(
                 resolved.id,
                 wanted,
@@ -79,7 +86,14 @@ impl Handlers {
                 !partition.records.is_empty(),
             );
             !resolved.incremental || news || partition.error_code != 0 || partition.diverging_epoch.is_some()
-        }));
+        });
+        let told: Vec<_> = told.collect();
+        let is_nameless = |(wanted, _): &(&Wanted, _)| by_ids && wanted.topic_id.is_nil();
+        if told.iter().rev().skip(1).any(is_nameless) {
+            // Kafka compares its name with that of the next one, and fails inside.
+            return failed(session.0).into();
+        }
+        let topics = group(told.into_iter());
         let response = FetchResponse {
             throttle_time_ms: i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX),
             session_id: resolved.id,
@@ -99,6 +113,7 @@ impl Handlers {
             negative: version >= 3 && request.max_bytes < 0,
             committed_only: request.isolation_level == 1,
             by_replica: request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0,
+            names_leader: version >= LEADERS,
             deadline: Instant::now() + wait,
             min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         }
@@ -184,14 +199,27 @@ impl Handlers {
                 Ok(log) => self.read_partition(log, wanted, demand, &mut round).await,
                 Err(code) => Ok(unknown(*code)),
             };
-            let partition = partition.unwrap_or_else(|code| FetchedPartition {
-                error_code: code.code(),
-                ..FetchedPartition::default()
+            let partition = partition.unwrap_or_else(|code| {
+                let refused = FetchedPartition { error_code: code.code(), ..FetchedPartition::default() };
+                match target {
+                    Ok(log) if demand.names_leader => self.with_leader(log, refused),
+                    _ => refused,
+                }
             });
             round.urgent |= partition.error_code != 0 || partition.diverging_epoch.is_some();
             round.partitions.push(FetchedPartition { partition_index: wanted.partition, ..partition });
         }
         round
+    }
+
+    /// With the leader, who is this broker, for who takes another, or an older epoch, for it.
+    fn with_leader(&self, log: &Log, mut refused: FetchedPartition) -> FetchedPartition {
+        let told = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch].map(ErrorCode::code);
+        if told.contains(&refused.error_code) && log.closed().is_none() {
+            let leader = LeaderIdAndEpoch::default().with_leader_id(self.broker.settings.broker.0.into());
+            refused.current_leader = Some(leader.with_leader_epoch(log.leader_epoch().0));
+        }
+        refused
     }
 
     async fn read_partition(
@@ -203,7 +231,11 @@ impl Handlers {
     ) -> Result<FetchedPartition, ErrorCode> {
         check_epoch(log, wanted.current_leader_epoch)?;
         if demand.by_replica {
-            return Err(ErrorCode::NotLeaderOrFollower);
+            // One that knows the epoch might know more than this broker, Kafka thinks.
+            return Err(match wanted.current_leader_epoch {
+                -1 => ErrorCode::NotLeaderOrFollower,
+                _ => ErrorCode::UnknownLeaderEpoch,
+            });
         }
         let view = log.view();
         let mut partition = described(&view);
@@ -402,6 +434,12 @@ fn refused(version: i16, request: FetchRequest) -> FetchResponse {
     });
     let topics = if version < TOPIC_IDS { group(refused) } else { Vec::new() };
     FetchResponse { error_code, session_id, topics, ..FetchResponse::default() }
+}
+
+/// A request at which Kafka fails inside, by topic ids.
+fn failed(session_id: i32) -> FetchResponse {
+    let error_code = ErrorCode::UnknownServerError.code();
+    FetchResponse { error_code, session_id, ..FetchResponse::default() }
 }
 
 fn session_error(error: SessionError) -> FetchResponse {

@@ -25,13 +25,16 @@ impl Handlers {
         }
         let parked = self.park_join(context, version, &request);
         // The group has copied what it keeps, and others may take minutes to join.
+        let member = request.member_id.clone();
         drop((request, charge));
         let response = match parked {
             Ok(parked) => match parked.await {
                 Ok(Parked::Join(response)) => response,
-                _ => refused(ErrorCode::NotCoordinator),
+                _ => refused(ErrorCode::NotCoordinator, StrBytes::default()),
             },
-            Err(code) => refused(code),
+            // Kafka hands the id back where it looks at nothing but the request.
+            Err(code @ ErrorCode::InvalidGroupId) => refused(code, member),
+            Err(code) => refused(code, StrBytes::default()),
         };
         in_version(response, version)
     }
@@ -57,8 +60,9 @@ impl Handlers {
     }
 }
 
-fn refused(code: ErrorCode) -> JoinGroupResponse {
-    JoinGroupResponse::default().with_error_code(code.code()).with_generation_id(-1).with_protocol_name(None)
+fn refused(code: ErrorCode, member: StrBytes) -> JoinGroupResponse {
+    let refused = JoinGroupResponse::default().with_error_code(code.code()).with_generation_id(-1);
+    refused.with_protocol_name(None).with_member_id(member)
 }
 
 fn in_version(mut response: JoinGroupResponse, version: i16) -> JoinGroupResponse {

@@ -6,6 +6,7 @@ use crate::{
     coordinator::transactions::{ListFilters, State},
 };
 use regex::{Regex, RegexBuilder};
+use std::collections::BTreeSet;
 use thalweg_protocol::{ErrorCode, messages::*};
 
 use list_transactions_response::TransactionState;
@@ -76,14 +77,16 @@ fn filters_of(request: &ListTransactionsRequest) -> (ListFilters, Vec<StrBytes>)
     let state = |name: &StrBytes| State::ALL.into_iter().find(|state| state.name() == name.as_str());
     let known = ["Dead", "PrepareEpochFence"];
     let unknown = request.state_filters.iter();
+    let mut told = BTreeSet::new();
     let unknown = unknown.filter(|name| state(name).is_none() && !known.contains(&name.as_str()));
+    let unknown = unknown.filter(|name| told.insert(name.as_str())).cloned().collect();
     let states = request.state_filters.iter().filter_map(state).collect();
     let filters = ListFilters {
         producer_ids: request.producer_id_filters.iter().map(|id| id.0).collect(),
         states: (!request.state_filters.is_empty()).then_some(states),
         duration_ms: Some(request.duration_filter).filter(|duration| *duration >= 0),
     };
-    (filters, unknown.cloned().collect())
+    (filters, unknown)
 }
 
 #[cfg(test)]

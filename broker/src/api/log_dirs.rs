@@ -84,7 +84,8 @@ impl Handlers {
         let here = self.log_dir();
         let mut results: BTreeMap<TopicName, BTreeMap<i32, ErrorCode>> = BTreeMap::new();
         for dir in request.dirs {
-            for topic in dir.topics {
+            // What names no partition isn't answered.
+            for topic in dir.topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
                 let codes = topic.partitions.iter().map(|index| {
                     let code = match allowed {
                         true => self.move_replica(&topic.name, *index, *dir.path == *here),

@@ -16,6 +16,8 @@ use metadata_response::{MetadataResponseBroker, MetadataResponsePartition, Metad
 
 /// First version whose answer may lack a topic's name, so that topics can be asked for by id alone.
 const TOPIC_IDS: i16 = 12;
+/// First version with an error code of the whole.
+const TOP_LEVEL_CODE: i16 = 13;
 
 impl Handlers {
     pub(super) async fn metadata(
@@ -25,7 +27,17 @@ impl Handlers {
         request: MetadataRequest,
     ) -> MetadataResponse {
         if version < TOPIC_IDS && request.topics.iter().flatten().any(asks_by_id) {
-            return refused(request);
+            return refused(request, ErrorCode::InvalidRequest);
+        }
+        let ids = |topic: &MetadataRequestTopic| !topic.topic_id.is_nil();
+        let by_ids = request.topics.iter().flatten().any(ids);
+        if !by_ids && request.topics.iter().flatten().any(|topic| topic.name.is_none()) {
+            // Neither a name nor an id: Kafka fails inside.
+            let mut response = refused(request, ErrorCode::UnknownServerError);
+            if version >= TOP_LEVEL_CODE {
+                response.error_code = ErrorCode::UnknownServerError.code();
+            }
+            return response;
         }
         let all = match &request.topics {
             None => true,
@@ -40,15 +52,15 @@ impl Handlers {
         }
         let mut answered = BTreeSet::new();
         for wanted in request.topics.unwrap_or_default() {
+            // Where one topic is asked for by id, names don't count.
+            let name = wanted.name.filter(|_| !by_ids);
             // A topic that is named twice is answered once.
-            if !answered.insert((wanted.name.clone(), wanted.topic_id)) {
+            if by_ids && wanted.topic_id.is_nil() || !answered.insert((name.clone(), wanted.topic_id)) {
                 continue;
             }
-            topics.push(match wanted.name {
-                Some(name) if wanted.topic_id.is_nil() => {
-                    self.metadata_by_name(context, name, request.allow_auto_topic_creation).await
-                }
-                _ => self.metadata_by_id(context, wanted.topic_id),
+            topics.push(match name {
+                Some(name) => self.metadata_by_name(context, name, request.allow_auto_topic_creation).await,
+                None => self.metadata_by_id(context, wanted.topic_id),
             });
         }
         if request.include_topic_authorized_operations {
@@ -181,12 +193,12 @@ fn asks_by_id(topic: &MetadataRequestTopic) -> bool {
 }
 
 /// A request that is refused as a whole, as Kafka does it: with nothing but an error for each topic.
-fn refused(request: MetadataRequest) -> MetadataResponse {
+fn refused(request: MetadataRequest, code: ErrorCode) -> MetadataResponse {
     let topic = |topic: MetadataRequestTopic| {
         MetadataResponseTopic::default()
             .with_name(Some(topic.name.unwrap_or_default()))
             .with_topic_id(topic.topic_id)
-            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_error_code(code.code())
             .with_topic_authorized_operations(UNKNOWN)
     };
     MetadataResponse::default()

@@ -259,7 +259,7 @@ impl Handlers {
             }
             Request::DescribeLogDirs(request) => self.describe_log_dirs(context, &request).into(),
             Request::AlterReplicaLogDirs(request) => self.alter_replica_log_dirs(context, request).into(),
-            Request::ElectLeaders(request) => self.elect_leaders(context, request).into(),
+            Request::ElectLeaders(request) => self.elect_leaders(context, version, request).into(),
             Request::AlterPartitionReassignments(request) => {
                 self.alter_partition_reassignments(context, request).into()
             }

@@ -3,7 +3,7 @@
 
 use super::{
     Handlers,
-    topic_admin::{Refused, check_replicas, sentence},
+    topic_admin::{Refused, check_replicas, sentence_if_any},
 };
 use crate::context::{Operation, RequestContext, Resource};
 use thalweg_protocol::{ErrorCode, messages::*};
@@ -25,12 +25,16 @@ impl Handlers {
             let code = ErrorCode::ClusterAuthorizationFailed;
             return response.with_error_code(code.code()).with_error_message(Some(NOT_ALLOWED.into()));
         }
+        if request.topics.is_empty() {
+            // Kafka answers without a look at the rest.
+            return AlterPartitionReassignmentsResponse::default();
+        }
         let topics = request.topics.into_iter().map(|topic| {
             let results = topic.partitions.iter().map(|partition| {
                 let outcome = self.reassign(&topic.name, partition, request.allow_replication_factor_change);
                 let (code, message) = match outcome {
                     Ok(()) => (ErrorCode::None, None),
-                    Err(Refused(code, message)) => (code, Some(sentence(message))),
+                    Err(Refused(code, message)) => (code, sentence_if_any(message)),
                 };
                 ReassignablePartitionResponse::default()
                     .with_partition_index(partition.partition_index)
@@ -53,8 +57,7 @@ impl Handlers {
             return Err(missing(format!("Unable to find partition {name}:{index}.")));
         }
         let Some(replicas) = &wanted.replicas else {
-            let message = "No partition reassignment is in progress.";
-            return Err(Refused(ErrorCode::NoReassignmentInProgress, message.into()));
+            return Err(Refused(ErrorCode::NoReassignmentInProgress, String::new()));
         };
         check_replicas(self.broker.settings.broker, replicas)?;
         if !any_factor && replicas.len() != 1 {

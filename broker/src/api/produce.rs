@@ -5,7 +5,7 @@
 
 use super::{Answer, Handlers, Later};
 use crate::{
-    api::batch_check::{Checked, Refusal, check_batch},
+    api::batch_check::{Checked, Refusal, check_batch, check_shape},
     broker::Broker,
     context::{Operation, QuotaKind, RequestContext, Resource},
     partition::{AppendError, Appended, Closed, Log, SequenceError, Verification},
@@ -18,7 +18,7 @@ use std::{
 };
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
-use thalweg_segment::Offset;
+use thalweg_segment::{Attributes, Batch, BatchError, Offset};
 use tokio::time::Instant;
 
 use produce_request::{PartitionProduceData, TopicProduceData};
@@ -72,7 +72,7 @@ impl Handlers {
     ) -> Later {
         let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let acks = request.acks;
-        let refusal = self.refusal_of_all(&context, &request);
+        let refusal = broken(&request).or_else(|| self.refusal_of_all(&context, &request));
         // What isn't there is told before acks that there are not, not before what the caller may not do.
         let yields = refusal.as_ref().is_some_and(|refusal| refusal.code == ErrorCode::InvalidRequiredAcks);
         let mut topics = Vec::with_capacity(request.topic_data.len());
@@ -83,7 +83,10 @@ impl Handlers {
                 let index = partition.index;
                 let ready = match (&refusal, &topic) {
                     (Some(refusal), _) if !yields => Err(refusal.clone()),
-                    (Some(refusal), Ok(topic)) if topic.log(index).is_some() => Err(refusal.clone()),
+                    (Some(refusal), Ok(topic)) if topic.log(index).is_some() => {
+                        let records = partition.records.unwrap_or_default();
+                        Err(check_shape(version, records).err().unwrap_or_else(|| refusal.clone()))
+                    }
                     (_, Err(refusal)) => Err(refusal.clone()),
                     (_, Ok(topic)) => self.check(topic, version, partition, &charge).await,
                 };
@@ -214,6 +217,21 @@ impl Handlers {
         let throttle_ms = i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX);
         ProduceResponse::default().with_responses(responses).with_throttle_time_ms(throttle_ms)
     }
+}
+
+/// Kafka looks at the first batch of each partition, up to one of a transaction, before all else. If that can't be told for one, the
+/// request is refused as a whole.
+fn broken(request: &ProduceRequest) -> Option<Refusal> {
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    for records in partitions.filter_map(|partition| partition.records.as_ref()) {
+        match Batch::split_from(&mut records.clone()) {
+            Ok(batch) if batch.attributes() & Attributes::TRANSACTIONAL != 0 => return None,
+            Err(BatchError::BadMagic(0 | 1)) => {}
+            Err(error @ (BatchError::BadMagic(_) | BatchError::BadLength(_))) => return Some(error.into()),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Each topic and each partition once: the last batch for a partition counts. What names no partition is left out.

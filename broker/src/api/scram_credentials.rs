@@ -42,7 +42,7 @@ impl Handlers {
         context: &RequestContext,
         request: &DescribeUserScramCredentialsRequest,
     ) -> DescribeUserScramCredentialsResponse {
-        let response = DescribeUserScramCredentialsResponse::default().with_error_message(None);
+        let response = DescribeUserScramCredentialsResponse::default();
         if !self.authorizer.allows(context, Operation::Describe, Resource::Cluster) {
             let response = response.with_error_code(ErrorCode::ClusterAuthorizationFailed.code());
             return response.with_error_message(Some(NOT_ALLOWED.into()));
@@ -63,7 +63,7 @@ impl Handlers {
         }
         let results = times.into_iter().map(|(user, times)| {
             let infos = found.remove(&user);
-            let result = DescribeUserScramCredentialsResult::default().with_error_message(None);
+            let result = DescribeUserScramCredentialsResult::default();
             let refused = |code: ErrorCode, message: String| {
                 result.clone().with_error_code(code.code()).with_error_message(Some(sentence(message)))
             };

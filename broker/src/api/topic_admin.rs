@@ -41,6 +41,11 @@ pub(super) fn sentence(message: String) -> StrBytes {
     StrBytes::from_string(message[..end].to_owned())
 }
 
+/// The same, and null of no words at all.
+pub(super) fn sentence_if_any(message: String) -> Option<StrBytes> {
+    Some(message).filter(|message| !message.is_empty()).map(sentence)
+}
+
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self(code, message.into())

@@ -33,22 +33,27 @@ impl Handlers {
         let mut valid = Vec::new();
         for topic in &request.topics {
             match refusal {
-                Some(code) => answered.push(refused(topic, code)),
+                Some(code) => refuse(&mut answered, topic, code),
                 None => self.sort_out(context, topic, &mut valid, &mut answered),
             }
         }
         if !valid.is_empty() {
-            match self.commit_offsets(version, &request, &valid).await {
-                Ok(codes) => {
-                    valid.iter().zip(codes).for_each(|(topic, codes)| add(&mut answered, &topic.name, codes));
-                }
+            let codes = match self.commit_offsets(version, &request, &valid).await {
+                Ok(codes) => codes,
                 Err(code) => {
                     let code = told(version, code);
-                    for topic in &valid {
-                        let codes = topic.partitions.iter().map(|one| (one.partition_index, code));
-                        add(&mut answered, &topic.name, codes);
-                    }
+                    let all = |topic: &OffsetCommitRequestTopic| {
+                        topic.partitions.iter().map(|one| (one.partition_index, code)).collect()
+                    };
+                    valid.iter().map(all).collect()
                 }
+            };
+            let results = valid.iter().zip(codes);
+            if answered.is_empty() {
+                // Then the topics are told as they are named, be it twice.
+                answered.extend(results.map(|(topic, codes)| told_of(&topic.name, codes)));
+            } else {
+                results.for_each(|(topic, codes)| add(&mut answered, &topic.name, codes));
             }
         }
         TxnOffsetCommitResponse::default().with_topics(answered)
@@ -75,15 +80,17 @@ impl Handlers {
         answered: &mut Vec<TxnOffsetCommitResponseTopic>,
     ) {
         if !self.allows_topic(context, Operation::Read, &topic.name) {
-            return answered.push(refused(topic, ErrorCode::TopicAuthorizationFailed));
+            return refuse(answered, topic, ErrorCode::TopicAuthorizationFailed);
         }
         let Some(known) = self.broker.topics.by_name(&topic.name) else {
-            return answered.push(refused(topic, ErrorCode::UnknownTopicOrPartition));
+            return refuse(answered, topic, ErrorCode::UnknownTopicOrPartition);
         };
         let (there, missing): (Vec<_>, Vec<_>) =
             topic.partitions.iter().partition(|one| known.log(one.partition_index).is_some());
         let missing = missing.iter().map(|one| (one.partition_index, ErrorCode::UnknownTopicOrPartition));
-        add(answered, &topic.name, missing);
+        if missing.len() > 0 {
+            add(answered, &topic.name, missing);
+        }
         let partitions = there.into_iter().map(|one| OffsetCommitRequestPartition {
             partition_index: one.partition_index,
             committed_offset: one.committed_offset,
@@ -145,11 +152,18 @@ fn told(version: i16, code: ErrorCode) -> ErrorCode {
     }
 }
 
-fn refused(topic: &TxnOffsetCommitRequestTopic, code: ErrorCode) -> TxnOffsetCommitResponseTopic {
-    let partitions = topic.partitions.iter().map(|one| answered(one.partition_index, code));
-    TxnOffsetCommitResponseTopic::default()
-        .with_name(topic.name.clone())
-        .with_partitions(partitions.collect())
+fn refuse(
+    answered: &mut Vec<TxnOffsetCommitResponseTopic>,
+    topic: &TxnOffsetCommitRequestTopic,
+    code: ErrorCode,
+) {
+    add(answered, &topic.name, topic.partitions.iter().map(|one| (one.partition_index, code)));
+}
+
+fn told_of(name: &str, codes: impl IntoIterator<Item = (i32, ErrorCode)>) -> TxnOffsetCommitResponseTopic {
+    let partitions = codes.into_iter().map(|(partition, code)| answered(partition, code)).collect();
+    let topic = TxnOffsetCommitResponseTopic::default().with_partitions(partitions);
+    topic.with_name(TopicName(StrBytes::from_string(name.to_owned())))
 }
 
 fn answered(partition: i32, code: ErrorCode) -> TxnOffsetCommitResponsePartition {
@@ -162,16 +176,9 @@ fn add(
     name: &str,
     codes: impl IntoIterator<Item = (i32, ErrorCode)>,
 ) {
-    let partitions: Vec<_> = codes.into_iter().map(|(partition, code)| answered(partition, code)).collect();
-    if partitions.is_empty() {
-        return;
-    }
+    let mut more = told_of(name, codes);
     match topics.iter_mut().find(|topic| *topic.name.0 == *name) {
-        Some(topic) => topic.partitions.extend(partitions),
-        None => {
-            let name = TopicName(StrBytes::from_string(name.to_owned()));
-            let topic = TxnOffsetCommitResponseTopic::default().with_name(name);
-            topics.push(topic.with_partitions(partitions));
-        }
+        Some(topic) => topic.partitions.append(&mut more.partitions),
+        None => topics.push(more),
     }
 }

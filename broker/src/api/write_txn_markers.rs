@@ -4,17 +4,22 @@ use super::Handlers;
 use crate::{
     context::{Operation, RequestContext, Resource},
     coordinator::markers::EndMarker,
-    partition::{Appended, Closed, Log},
+    partition::{Appended, Closed, Log, NO_PRODUCER_EPOCH},
 };
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use thalweg_protocol::{ErrorCode, messages::*};
 
-use write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+use write_txn_markers_request::WritableTxnMarker;
 use write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 
-type Outcome = Result<(Arc<Log>, Appended), ErrorCode>;
+/// What came of a marker in each of its partitions.
+type Outcomes = BTreeMap<(StrBytes, i32), ErrorCode>;
+type Appending = Result<(Arc<Log>, Appended), ErrorCode>;
 
 impl Handlers {
     pub(super) async fn write_txn_markers(
@@ -23,38 +28,54 @@ impl Handlers {
         request: WriteTxnMarkersRequest,
     ) -> WriteTxnMarkersResponse {
         let allows = |operation| self.authorizer.allows(context, operation, Resource::Cluster);
-        let allowed = allows(Operation::Alter) || allows(Operation::ClusterAction);
-        let mut markers = Vec::with_capacity(request.markers.len());
-        for marker in request.markers {
-            markers.push(self.write_marker(&marker, allowed).await);
-        }
-        WriteTxnMarkersResponse { markers }
-    }
-
-    async fn write_marker(&self, marker: &WritableTxnMarker, allowed: bool) -> WritableTxnMarkerResult {
-        let mut topics = Vec::with_capacity(marker.topics.len());
-        let appended: Vec<Vec<Outcome>> =
-            marker.topics.iter().map(|topic| self.append_to_topic(marker, topic, allowed)).collect();
-        for (topic, outcomes) in marker.topics.iter().zip(appended) {
-            let mut partitions = Vec::with_capacity(outcomes.len());
-            for (partition_index, outcome) in topic.partition_indexes.iter().zip(outcomes) {
-                let error_code = durable(outcome).await.code();
-                let partition_index = *partition_index;
-                partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code });
+        let refused = if !allows(Operation::Alter) && !allows(Operation::ClusterAction) {
+            Some(ErrorCode::ClusterAuthorizationFailed)
+        } else if request.markers.iter().any(|marker| self.is_of_no_producer(marker)) {
+            // As Kafka, which fails inside.
+            Some(ErrorCode::UnknownServerError)
+        } else {
+            None
+        };
+        // Of a producer, and of a partition, that is named again the last outcome is told.
+        let mut told: BTreeMap<i64, Outcomes> = BTreeMap::new();
+        for marker in &request.markers {
+            if let Some(code) = refused {
+                let all = partitions_of(marker).into_iter().map(|partition| (partition, code));
+                told.insert(marker.producer_id, all.collect());
+                continue;
             }
-            topics.push(WritableTxnMarkerTopicResult { name: topic.name.clone(), partitions });
+            let outcomes = self.write_marker(marker).await;
+            if !outcomes.is_empty() {
+                told.entry(marker.producer_id).or_default().extend(outcomes);
+            }
         }
-        WritableTxnMarkerResult { producer_id: marker.producer_id, topics }
+        let results = told.into_iter().map(|(producer_id, outcomes)| WritableTxnMarkerResult {
+            producer_id,
+            topics: by_topic(outcomes),
+        });
+        WriteTxnMarkersResponse { markers: results.collect() }
     }
 
-    fn append_to_topic(
-        &self,
-        marker: &WritableTxnMarker,
-        topic: &WritableTxnMarkerTopic,
-        allowed: bool,
-    ) -> Vec<Outcome> {
+    /// Whether there is a partition for a marker, but no producer whose transaction it could end.
+    fn is_of_no_producer(&self, marker: &WritableTxnMarker) -> bool {
+        let exists = |(topic, partition): &(StrBytes, i32)| {
+            self.broker.topics.by_name(topic).is_some_and(|topic| topic.log(*partition).is_some())
+        };
+        (marker.producer_id == -1 || marker.producer_epoch == NO_PRODUCER_EPOCH)
+            && partitions_of(marker).iter().any(exists)
+    }
+
+    async fn write_marker(&self, marker: &WritableTxnMarker) -> Outcomes {
+        let appending = self.append_to_all(marker);
+        let mut outcomes = Outcomes::new();
+        for (partition, appending) in appending {
+            outcomes.insert(partition, durable(appending).await);
+        }
+        outcomes
+    }
+
+    fn append_to_all(&self, marker: &WritableTxnMarker) -> Vec<((StrBytes, i32), Appending)> {
         let _one_object = self.broker.wal.hold();
-        let known = self.broker.topics.by_name(&topic.name);
         let end = EndMarker {
             producer_id: marker.producer_id,
             epoch: marker.producer_epoch,
@@ -62,17 +83,37 @@ impl Handlers {
             committed: marker.transaction_result,
             transaction_version: marker.transaction_version.into(),
         };
-        let append = |partition: &i32| match &known {
-            _ if !allowed => Err(ErrorCode::ClusterAuthorizationFailed),
-            Some(known) => self.broker.append_marker(known, *partition, &end),
+        let append = |(topic, partition): &(StrBytes, i32)| match self.broker.topics.by_name(topic) {
+            Some(known) => self.broker.append_marker(&known, *partition, &end),
             None => Err(ErrorCode::UnknownTopicOrPartition),
         };
-        topic.partition_indexes.iter().map(append).collect()
+        let partitions = partitions_of(marker).into_iter();
+        partitions.map(|partition| (partition.clone(), append(&partition))).collect()
     }
 }
 
-async fn durable(outcome: Outcome) -> ErrorCode {
-    match outcome {
+/// Each once.
+fn partitions_of(marker: &WritableTxnMarker) -> BTreeSet<(StrBytes, i32)> {
+    let topics = marker.topics.iter();
+    topics
+        .flat_map(|topic| topic.partition_indexes.iter().map(|index| (topic.name.clone(), *index)))
+        .collect()
+}
+
+fn by_topic(outcomes: Outcomes) -> Vec<WritableTxnMarkerTopicResult> {
+    let mut topics: Vec<WritableTxnMarkerTopicResult> = Vec::new();
+    for ((name, partition_index), code) in outcomes {
+        if topics.last().is_none_or(|topic| topic.name != name) {
+            topics.push(WritableTxnMarkerTopicResult { name, partitions: Vec::new() });
+        }
+        let result = WritableTxnMarkerPartitionResult { partition_index, error_code: code.code() };
+        topics.last_mut().into_iter().for_each(|topic| topic.partitions.push(result.clone()));
+    }
+    topics
+}
+
+async fn durable(appending: Appending) -> ErrorCode {
+    match appending {
         Err(code) => code,
         Ok((log, at)) => match log.durable(at.end).await {
             Ok(()) => ErrorCode::None,

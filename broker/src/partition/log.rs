@@ -349,7 +349,8 @@ impl Log {
     }
 
     /// The offset where `epoch` ends, and the largest epoch at or below it, as OffsetForLeaderEpoch answers (KIP-101). None
-    /// of an epoch to come. One before the first that is known ends where that begins.
+    /// of an epoch to come, and of -1, which stands for none. One before the first that is known ends where that begins, be it
+    /// a negative one.
     pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         let inner = self.inner.lock();
         let epochs = &inner.state.leader_epochs;
@@ -357,7 +358,7 @@ impl Log {
             return Some((epoch, inner.state.end));
         }
         let after = epochs.partition_point(|(known, _)| *known <= epoch);
-        let (_, end) = epochs.get(after).filter(|_| epoch.0 >= 0)?;
+        let (_, end) = epochs.get(after).filter(|_| epoch.0 != -1)?;
         let found = after.checked_sub(1).map_or(epoch, |at| epochs[at].0);
         Some((found, (*end).max(inner.start)))
     }

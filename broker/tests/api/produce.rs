@@ -43,7 +43,9 @@ async fn a_repeated_batch_is_known_after_a_restart_and_epochs_tell_where_the_lif
     produce(&bed, &world, batch().bytes()).await;
 
     let now = bed.broker.topics.owner().leader_epoch.0;
-    for (asked, expected) in [(epoch, (epoch, 2)), (now, (now, 4)), (now + 1, (-1, -1)), (-1, (-1, -1))] {
+    for (asked, expected) in
+        [(epoch, (epoch, 2)), (now, (now, 4)), (now + 1, (-1, -1)), (-1, (-1, -1)), (-2, (-2, 0))]
+    {
         let end = end_of_epoch(&bed, &world, asked).await;
         assert_eq!((end.leader_epoch, end.end_offset), expected, "epoch {asked}");
     }

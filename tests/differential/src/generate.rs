@@ -211,13 +211,16 @@ fn of_entity(api: &str, field: &Field, world: &World) -> Option<Vec<Value>> {
             "bad/name".into(),
             "x".repeat(250),
         ]),
-        "groupId" if api == "JoinGroup" || api == "ConsumerGroupHeartbeat" => {
-            all(&[&*world.new, &*world.joined, &*world.offsets, ""])
+        "groupId" if api == "JoinGroup" => {
+            all(&[&*world.new, &*world.joined, &*world.offsets, &*world.consumers, ""])
+        }
+        "groupId" if api.starts_with("ConsumerGroup") => {
+            all(&[&*world.consumers, &*world.new, &*world.joined, &*world.offsets, ""])
         }
         "groupId" if ["Heartbeat", "LeaveGroup", "SyncGroup"].contains(&api) => {
             all(&[&*world.joined, &*world.offsets, &*world.new, ""])
         }
-        "groupId" => all(&[&*world.offsets, &*world.joined, &*world.new, ""]),
+        "groupId" => all(&[&*world.offsets, &*world.joined, &*world.new, &*world.consumers, ""]),
         "transactionalId" if !world.transactions => Some(vec![field.default.clone()]),
         "transactionalId" => {
             Some(vec![field.default.clone(), json!(format!("tx-{}", world.number)), json!("")])
@@ -352,6 +355,16 @@ fn of_api(api: &str, version: i16, field: &Field, world: &World) -> Option<Vec<V
             json!({ "TopicName": world.full, "PartitionIndex": 7 }),
             json!({ "TopicName": world.full, "PartitionIndex": -1 }),
         ]),
+        ("ConsumerGroupHeartbeat", "MemberId") => all(&[world.consumer(), "another", ""]),
+        ("ConsumerGroupHeartbeat", "MemberEpoch") => all(&[0, 1, 2, -1, -2, -3, i32::MAX]),
+        ("ConsumerGroupHeartbeat", "TopicPartitions") => {
+            let owned = json!([{ "TopicId": World::id_of(&world.full), "Partitions": [0] }]);
+            Some(vec![json!([]), Value::Null, owned])
+        }
+        ("ConsumerGroupHeartbeat", "SubscribedTopicRegex") => Some(vec![Value::Null, json!(""), json!("(")]),
+        ("ConsumerGroupHeartbeat", "ServerAssignor") => {
+            Some(vec![Value::Null, json!("uniform"), json!("range"), json!("sticky"), json!("")])
+        }
         ("UpdateFeatures", "ValidateOnly") => all(&[true]),
         ("UnregisterBroker", "BrokerId") => all(&[5, -1]),
         ("SyncGroup", "Assignment") => all(&[crate::world::ASSIGNMENT, "", "ff"]),

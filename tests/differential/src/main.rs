@@ -26,12 +26,21 @@ struct Arguments {
     /// Older versions that the stories are told in
     #[arg(long, default_value_t = i16::MAX)]
     versions: i16,
+    /// Generated cases only in the first and the last version of each API
+    #[arg(long)]
+    outer: bool,
+    /// Prints what each rule of meant.toml was met by, too
+    #[arg(long)]
+    meant: bool,
 }
 
 fn main() -> Result<()> {
-    let Arguments { cases, seed, api, stories, no_stories, versions } = Arguments::parse();
+    let Arguments { cases, seed, api, stories, no_stories, versions, outer, meant } = Arguments::parse();
     let stories = (!no_stories).then_some(stories);
-    let result = run(&Plan { cases, seed, api, stories, versions })?;
+    let result = run(&Plan { cases, seed, api, stories, versions, outer })?;
+    for (rule, differences) in result.met.iter().filter(|_| meant) {
+        println!("{rule}\n    {}", differences.join("\n    "));
+    }
     print!("{result}");
     println!(
         "{} APIs, {} versions, {} answers: {} differences meant, {} not",

@@ -3,14 +3,18 @@
 use crate::{compare::Difference, schema::Versions};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The list, and which of it was met.
 pub struct Meant {
     rules: Vec<Rule>,
     absent: BTreeMap<String, String>,
     not_examined: BTreeSet<String>,
-    met: BTreeSet<usize>,
+    /// By rule, the places that it was for.
+    met: BTreeMap<usize, BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +52,9 @@ struct Rule {
     case: Option<String>,
     /// A pattern of the place, without the names of elements or with them.
     path: String,
+    /// Patterns, each of which may stand for `<name>` in the path.
+    #[serde(default)]
+    names: Vec<String>,
     /// A pattern of what Kafka says, as JSON; `nothing` for a field or element that isn't there.
     #[serde(default = "anything")]
     kafka: String,
@@ -76,7 +83,7 @@ impl Meant {
             absent: absent.collect(),
             rules: file.difference,
             not_examined: file.not_examined.into_iter().collect(),
-            met: BTreeSet::new(),
+            met: BTreeMap::new(),
         })
     }
 
@@ -98,14 +105,28 @@ impl Meant {
     /// Whether a difference is meant.
     pub fn allows(&mut self, api: &str, version: i16, case: &str, difference: &Difference) -> bool {
         let found = self.rules.iter().position(|rule| rule.matches(api, version, case, difference));
-        self.met.extend(found);
+        if let Some(rule) = found {
+            self.met.entry(rule).or_default().insert(difference.to_string());
+        }
         found.is_some()
+    }
+
+    /// Each rule that something has matched, with all that it was for.
+    pub fn met(&self) -> Vec<(String, Vec<String>)> {
+        let met = self.met.iter().filter_map(|(index, places)| Some((self.rules.get(*index)?, places)));
+        met.map(|(rule, places)| (rule.to_string(), places.iter().cloned().collect())).collect()
     }
 
     /// Rules that nothing has matched.
     pub fn unmet(&self) -> Vec<String> {
-        let unmet = self.rules.iter().enumerate().filter(|(index, _)| !self.met.contains(index));
-        unmet.map(|(_, rule)| format!("{} {}: {}", rule.api, rule.path, rule.why)).collect()
+        let unmet = self.rules.iter().enumerate().filter(|(index, _)| !self.met.contains_key(index));
+        unmet.map(|(_, rule)| rule.to_string()).collect()
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.api, self.path, self.why)
     }
 }
 
@@ -116,9 +137,17 @@ impl Rule {
         like(&self.api, api)
             && versions.is_none_or(|versions| versions.contain(version))
             && self.case.as_deref().is_none_or(|pattern| like(pattern, case))
-            && (like(&self.path, &difference.shape()) || like(&self.path, &difference.path))
+            && self.is_for(difference)
             && like(&self.kafka, &value(&difference.kafka))
             && like(&self.thalweg, &value(&difference.thalweg))
+    }
+
+    fn is_for(&self, difference: &Difference) -> bool {
+        let is_it = |path: &str| like(path, &difference.shape()) || like(path, &difference.path);
+        match &self.names[..] {
+            [] => is_it(&self.path),
+            names => names.iter().any(|name| is_it(&self.path.replace("<name>", name))),
+        }
     }
 }
 
@@ -153,6 +182,18 @@ mod tests {
         assert!(meant.unmet().is_empty());
         difference.kafka = None;
         assert!(!meant.allows("Fetch", 6, "", &difference));
+    }
+
+    #[test]
+    fn a_rule_may_be_for_several_names() {
+        let text = "[[difference]]\napi = \"Fetch\"\npath = \"A[<name>].B\"\nnames = [\"x.*\", \"y\"]\nwhy = \"so\"\n";
+        let mut meant = Meant::parse(text).unwrap();
+        let mut allows = |path: &str| {
+            let difference = Difference { path: path.to_owned(), kafka: None, thalweg: None };
+            meant.allows("Fetch", 6, "", &difference)
+        };
+        assert!(allows("A[x.1].B") && allows("A[y].B"));
+        assert!(!allows("A[z].B") && !allows("A[x.1].C") && !allows("A[<name>].B"));
     }
 
     #[test]

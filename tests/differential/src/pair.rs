@@ -41,6 +41,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// Those that aren't, of APIs that nobody has gone through yet.
     pub not_examined: Vec<Finding>,
+    /// Each rule of the list of meant differences that something has met, with all that it was for.
+    pub met: Vec<(String, Vec<String>)>,
 }
 
 /// Both brokers.
@@ -232,10 +234,11 @@ impl Pair {
     }
 
     /// What was found, and the rules that nothing has met.
-    pub fn finish(self) -> (Outcome, Vec<String>) {
+    pub fn finish(mut self) -> (Outcome, Vec<String>) {
         let stale = self.meant.absent().filter(|api| !self.not_offered.contains(*api));
         let stale = stale.map(|api| format!("{api} is said not to be offered")).collect::<Vec<_>>();
         let unmet = [self.meant.unmet(), stale].concat();
+        self.outcome.met = self.meant.met();
         (self.outcome, unmet)
     }
 

@@ -91,6 +91,16 @@ impl Symbols {
     }
 
     fn normalise_text(&self, field: &str, text: &str) -> String {
+        if let Some(name) = self.names.get(text) {
+            return name.clone();
+        }
+        if text.len() < SHORTEST_ID {
+            return text.to_owned();
+        }
+        // Where a coordinator makes up ids of members by itself, Kafka's are in base 64.
+        if field == "MemberId" && is_random_base64(text) {
+            return "<id>".into();
+        }
         let mut text = text.to_owned();
         for (known, name) in &self.names {
             // Error messages show ids within sentences, and topic ids in base 64.
@@ -106,7 +116,7 @@ impl Symbols {
         match field {
             "ProducerId" => self.producers.get(&number).cloned(),
             "Port" if self.values.get("port") == Some(&json!(number)) => Some("$port".into()),
-            "LeaderEpoch" | "CurrentLeaderEpoch" | "PartitionLeaderEpoch" if number >= 0 => {
+            "Epoch" | "LeaderEpoch" | "CurrentLeaderEpoch" | "PartitionLeaderEpoch" if number >= 0 => {
                 Some("<leader epoch>".into())
             }
             "SessionId" if number != 0 => Some("<session>".into()),
@@ -144,6 +154,12 @@ fn mask_ids(text: &str) -> String {
         }
     }
     out
+}
+
+/// Whether a text is a random UUID, and nothing else, in base 64.
+fn is_random_base64(text: &str) -> bool {
+    let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| uuid::Uuid::from_slice(&bytes).ok());
+    id.is_some_and(|id| id.get_version_num() == 4)
 }
 
 /// Milliseconds since the Unix epoch.

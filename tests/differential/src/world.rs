@@ -23,6 +23,8 @@ pub struct World {
     pub offsets: String,
     /// A group with one member, `$member-NUMBER`, in generation 1.
     pub joined: String,
+    /// A consumer group with one member.
+    pub consumers: String,
     /// A group that nobody has heard of.
     pub new: String,
     /// Whether the brokers have transactions.
@@ -42,6 +44,7 @@ impl World {
             unknown: format!("unknown-{number}"),
             offsets: format!("offsets-{number}"),
             joined: format!("joined-{number}"),
+            consumers: format!("consumers-{number}"),
             new: format!("new-{number}"),
             transactions: pair.offers("AddPartitionsToTxn"),
         };
@@ -56,7 +59,19 @@ impl World {
     /// Adds the groups.
     pub fn make_groups(&self, pair: &mut Pair) -> Result<()> {
         commit(pair, &self.offsets, &self.full)?;
-        join_alone(pair, &self.joined, &format!("member-{}", self.number))
+        join_alone(pair, &self.joined, &format!("member-{}", self.number))?;
+        await_coordinators(pair, &self.full)?;
+        let answers = join_as_consumer(pair, &self.consumers, self.consumer(), &self.full)?;
+        ensure!(
+            has_partitions(&answers.kafka) && has_partitions(&answers.thalweg),
+            "no consumers: {answers:?}"
+        );
+        Ok(())
+    }
+
+    /// The member of the group `consumers`.
+    pub fn consumer(&self) -> &'static str {
+        "a-consumer"
     }
 
     /// The symbol of a topic's id.
@@ -178,12 +193,21 @@ fn commit(pair: &mut Pair, group: &str, topic: &str) -> Result<()> {
     Ok(())
 }
 
-/// Joins as the only member and becomes stable; the member id is called `$name`.
+/// Joins as the only member and becomes stable; the member id is called `$name`. Others who join wait for it for a second.
 pub fn join_alone(pair: &mut Pair, group: &str, name: &str) -> Result<()> {
+    join_alone_within(pair, group, name, 1000)
+}
+
+/// Has both brokers make a group, for as long as it may take a broker that has made none before.
+pub fn make_first_group(pair: &mut Pair) -> Result<()> {
+    join_alone_within(pair, "the-first", "the-first-member", 60_000)
+}
+
+fn join_alone_within(pair: &mut Pair, group: &str, name: &str, rebalance_timeout_ms: i32) -> Result<()> {
     let mut body = json!({
         "GroupId": group,
         "SessionTimeoutMs": 1_800_000,
-        "RebalanceTimeoutMs": 1000,
+        "RebalanceTimeoutMs": rebalance_timeout_ms,
         "ProtocolType": "consumer",
         "Protocols": [{ "Name": "range", "Metadata": SUBSCRIPTION }],
     });
@@ -199,6 +223,36 @@ pub fn join_alone(pair: &mut Pair, group: &str, name: &str) -> Result<()> {
     });
     retry_both(pair, "SyncGroup", 3, &body, "/ErrorCode")?;
     Ok(())
+}
+
+/// Waits until both coordinators of consumer groups know of a topic: Kafka's learn of it a moment after it is made.
+pub fn await_coordinators(pair: &mut Pair, topic: &str) -> Result<()> {
+    const ATTEMPTS: usize = 200;
+    for attempt in 0..ATTEMPTS {
+        let answers = join_as_consumer(pair, &format!("knows-{topic}-{attempt}"), "one", topic)?;
+        if has_partitions(&answers.kafka) && has_partitions(&answers.thalweg) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(10));
+    }
+    anyhow::bail!("the coordinators don't know of {topic}")
+}
+
+fn has_partitions(heartbeat: &Value) -> bool {
+    heartbeat.pointer("/Assignment/TopicPartitions/0/Partitions/0").is_some()
+}
+
+/// Joins a consumer group as its only member.
+fn join_as_consumer(pair: &mut Pair, group: &str, member: &str, topic: &str) -> Result<Answers> {
+    let body = json!({
+        "GroupId": group,
+        "MemberId": member,
+        "MemberEpoch": 0,
+        "RebalanceTimeoutMs": 60_000,
+        "SubscribedTopicNames": [topic],
+        "TopicPartitions": [],
+    });
+    retry_both(pair, "ConsumerGroupHeartbeat", 1, &body, "/ErrorCode")
 }
 
 /// A consumer's subscription to the topic `t`, version 0.
@@ -224,13 +278,17 @@ fn retry_both(pair: &mut Pair, api: &str, version: i16, body: &Value, pointer: &
     anyhow::bail!("{api}: the coordinator is not ready")
 }
 
-/// Makes both brokers make the topic of group coordinators, and waits until they coordinate.
+/// Makes both brokers make the topics of coordinators, and waits until they coordinate groups and transactions.
 pub fn wake_coordinators(pair: &mut Pair) -> Result<()> {
     for _ in 0..200 {
-        let body = json!({ "KeyType": 0, "CoordinatorKeys": ["any"] });
-        let answers = pair.both("FindCoordinator", 4, body)?;
-        let found = |answer: &Value| answer.pointer("/Coordinators/0/ErrorCode") == Some(&json!(0));
-        if found(&answers.kafka) && found(&answers.thalweg) {
+        let mut found = true;
+        for kind in [0, 1] {
+            let body = json!({ "KeyType": kind, "CoordinatorKeys": ["any"] });
+            let answers = pair.both("FindCoordinator", 4, body)?;
+            let code = |answer: &Value| answer.pointer("/Coordinators/0/ErrorCode") == Some(&json!(0));
+            found &= code(&answers.kafka) && code(&answers.thalweg);
+        }
+        if found {
             return Ok(());
         }
         sleep(Duration::from_millis(100));

@@ -1,6 +1,7 @@
 //! Cases made by hand, in which one request follows from another.
 
 mod configs;
+mod consumers;
 mod fetch;
 mod groups;
 mod members;
@@ -41,6 +42,9 @@ const STORIES: &[Story] = &[
     Story { name: "offsets", tell: groups::offsets, api: "OffsetCommit" },
     Story { name: "deleted groups", tell: groups::deleted, api: "DeleteGroups" },
     Story { name: "static members", tell: members::static_members, api: "JoinGroup" },
+    Story { name: "consumers share", tell: consumers::two_members, api: "ConsumerGroupHeartbeat" },
+    Story { name: "consumers that join oddly", tell: consumers::bad_joins, api: "ConsumerGroupHeartbeat" },
+    Story { name: "static consumers", tell: consumers::static_members, api: "ConsumerGroupHeartbeat" },
 ];
 
 /// Tells a story in certain versions.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const START_PATIENCE: Duration = Duration::from_secs(120);
 
-/// One Apache Kafka, broker and controller in one process, on its own disk.
+/// One Apache Kafka, broker and controller in one process, on its own disk: formatted as its quickstart has it.
 pub struct Kafka {
     process: Process,
     address: SocketAddr,
@@ -60,7 +60,7 @@ fn server_properties(
     let mut text = format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
-         controller.quorum.voters=1@{controller}\n\
+         controller.quorum.bootstrap.servers={controller}\n\
          listeners=PLAINTEXT://{broker},CONTROLLER://{controller}\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={}\n\
@@ -82,7 +82,7 @@ const CLUSTER_ID: &str = "dGhhbHdlZ19iZW5jaG1hcg";
 fn format_disk(jars: &KafkaJars, properties: &Path) -> Result<()> {
     let output = jars
         .java()
-        .args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
+        .args(["kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", CLUSTER_ID, "--config"])
         .arg(properties)
         .stdin(Stdio::null())
         .output()?;
