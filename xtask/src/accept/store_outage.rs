@@ -1,7 +1,7 @@
 //! Line 5: the store goes away, then throttles.
 
 use super::{Report, runtime};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{
     net::SocketAddr,
     sync::{
@@ -54,6 +54,7 @@ pub fn check(report: &mut Report) -> Result<()> {
         RECOVERY_TARGET_S,
     );
 
+    load.wait_for_progress()?;
     let throttle = |slow_down| proxy.set_faults(Faults { slow_down, ..Faults::default() });
     outage(report, &runtime, &load, &broker, "503", || {
         throttle(true);
@@ -104,7 +105,7 @@ async fn probe(address: SocketAddr) -> Result<(Latencies, Latencies)> {
     let until = Instant::now() + OUTAGE;
     while Instant::now() < until {
         let started = Instant::now();
-        let answer = timeout(ANSWER_PATIENCE, connection.metadata(TOPIC)).await??;
+        let answer = timeout(ANSWER_PATIENCE, connection.metadata(TOPIC)).await.context("Metadata")??;
         ensure!(answer.error == 0, "Metadata: error {}", answer.error);
         metadata.add(started.elapsed());
         let started = Instant::now();
@@ -116,7 +117,8 @@ async fn probe(address: SocketAddr) -> Result<(Latencies, Latencies)> {
             max_bytes: 1 << 20,
             partition_max_bytes: 1 << 20,
         };
-        let fetched = timeout(ANSWER_PATIENCE, connection.fetch(&fetch)).await??;
+        let fetched =
+            timeout(ANSWER_PATIENCE, connection.fetch(&fetch)).await.context("a fetch of the tail")??;
         ensure!(
             fetched.iter().all(|part| part.error == 0 && !part.records.is_empty()),
             "the tail is not there"
@@ -172,8 +174,11 @@ impl Load {
         self.producers.iter().any(JoinHandle::is_finished)
     }
 
+    /// Waits until every producer has got another acknowledgement: each log's newest batch is then a new one.
     fn wait_for_progress(&self) -> Result<()> {
-        let all = || self.progress.iter().all(|count| count.load(Ordering::Relaxed) > 0);
+        let counts = || self.progress.iter().map(|count| count.load(Ordering::Relaxed));
+        let before: Vec<u64> = counts().collect();
+        let all = || counts().zip(&before).all(|(count, before)| count > *before);
         wait::until("every producer gets an acknowledgement", OUTAGE, || Ok(all().then_some(())))
     }
 
