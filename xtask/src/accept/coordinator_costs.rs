@@ -42,25 +42,26 @@ fn commits(report: &mut Report, minio: &MinIo) -> Result<()> {
     let budget = BUDGET.to_string();
     let subject = Subject::on_minio(minio, "commits", Latency::S3, &[("wal.put.rate", &budget)])?;
     runtime.block_on(kafka::create_topic(subject.address(), TOPIC, 1))?;
-    let (latencies, produced, cost) = runtime.block_on(async {
+    let (latencies, produced, cost, elapsed) = runtime.block_on(async {
         // The coordinators, and their topic, come with the first commit.
         wait::until_ok("a first commit", PATIENCE, || commit_once(subject.address())).await?;
         // What the budget lets through at once is spent before anything is counted.
         commit_from_all(subject.address(), WARM_UP).await?;
-        let before = subject.counts();
+        let (before, began) = (subject.counts(), Instant::now());
         let period = Duration::from_millis(10);
         let (committed, produced) = tokio::try_join!(
             commit_from_all(subject.address(), DURATION),
             steady_client::produce_steadily(subject.address(), TOPIC, period, DURATION),
         )?;
-        Ok::<(Latencies, Latencies, Counts), anyhow::Error>((
+        Ok::<(Latencies, Latencies, Counts, Duration), anyhow::Error>((
             committed,
             produced,
             &subject.counts() - &before,
+            began.elapsed(),
         ))
     })?;
     let puts = [Kind::Wal, Kind::WalAgain].map(|kind| cost.of(Operation::Put, kind).requests);
-    let per_second = puts.iter().sum::<u64>() as f64 / DURATION.as_secs_f64();
+    let per_second = puts.iter().sum::<u64>() as f64 / elapsed.as_secs_f64();
     report.note("commits of 1,000 groups, one a second each", &latencies);
     report.equals("of them acknowledged", latencies.count() as u64, u64::from(GROUPS) * DURATION.as_secs());
     report.note("produces beside them", &produced);
