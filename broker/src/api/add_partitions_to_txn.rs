@@ -40,16 +40,16 @@ impl Handlers {
             return response.with_error_code(ErrorCode::ClusterAuthorizationFailed.code());
         }
         // Where an id is there twice, Kafka adds what is named last with it, and tells of what is named first.
-        let of = |one: &AddPartitionsToTxnTransaction| (one.transactional_id.clone(), one.topics.clone());
-        let last: BTreeMap<_, _> = request.transactions.iter().map(of).collect();
-        let first: BTreeMap<_, _> = request.transactions.iter().rev().map(of).collect();
+        let named = request.transactions.iter().map(|one| (&one.transactional_id, &one.topics));
+        let (last, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (named.clone().collect(), named.rev().collect());
         let mut transactions = Vec::with_capacity(request.transactions.len());
-        for transaction in request.transactions {
-            let id = transaction.transactional_id.clone();
-            let [asked, told] = [&last, &first].map(|all| all.get(&id).unwrap_or(&transaction.topics));
-            let results = self.add_to_transaction(context, version, &transaction, asked, told).await;
+        for transaction in &request.transactions {
+            let id = &transaction.transactional_id;
+            let [asked, told] = [&last, &first].map(|all| *all.get(id).unwrap_or(&&transaction.topics));
+            let results = self.add_to_transaction(context, version, transaction, asked, told).await;
             let result = AddPartitionsToTxnResult::default().with_topic_results(results);
-            transactions.push(result.with_transactional_id(id));
+            transactions.push(result.with_transactional_id(id.clone()));
         }
         response.with_results_by_transaction(transactions)
     }

@@ -4,7 +4,7 @@
 use super::{
     Handlers,
     alter_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, Target},
-    topic_admin::{Refused, sentence},
+    topic_admin::{MALFORMED, Refused, sentence},
 };
 use crate::{
     config::{Key, Kind, Update, Values},
@@ -38,13 +38,12 @@ impl Handlers {
         let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
         if request.resources.iter().any(|wanted| !known.contains(&wanted.resource_type)) {
             // Kafka refuses the request as a whole.
-            let message = "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.";
             let results = request.resources.iter().map(|wanted| {
                 let result = DescribeConfigsResult::default().with_resource_type(wanted.resource_type);
                 result
                     .with_resource_name(wanted.resource_name.clone())
                     .with_error_code(ErrorCode::InvalidRequest.code())
-                    .with_error_message(Some(message.into()))
+                    .with_error_message(Some(MALFORMED.into()))
             });
             return DescribeConfigsResponse::default().with_results(results.collect());
         }

@@ -1,6 +1,6 @@
 //! Fetch: finds what the session wants, reads it, waits for more where there is too little.
 
-use super::{Answer, Handlers};
+use super::{Answer, Handlers, named_once::named_once};
 use crate::{
     context::{Operation, QuotaKind, RequestContext},
     fetch_sessions::{SessionError, Wanted},
@@ -8,11 +8,7 @@ use crate::{
     reading::Slices,
     topics::Topic,
 };
-use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use thalweg_cache::MAX_READ_BYTES;
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
@@ -375,28 +371,14 @@ fn partitions_of(request: FetchRequest) -> (Vec<Wanted>, Vec<(String, Uuid, i32)
             max_bytes: partition.partition_max_bytes,
         })
     });
-    let wanted = named_once(wanted.collect());
+    // Of a partition that is named twice, the last mention counts.
+    let key = |wanted: &Wanted| (wanted.topic.clone(), wanted.topic_id, wanted.partition);
+    let wanted = named_once(wanted, key, |first, last| *first = last);
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
         let (name, id) = (topic.topic.to_string(), topic.topic_id);
         topic.partitions.into_iter().map(move |partition| (name.clone(), id, partition))
     });
     (wanted, forgotten.collect())
-}
-
-/// Of a partition that is named twice, the last mention counts, at the place of the first.
-fn named_once(wanted: Vec<Wanted>) -> Vec<Wanted> {
-    let mut places: HashMap<_, usize> = HashMap::with_capacity(wanted.len());
-    let mut kept: Vec<Wanted> = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
-        match places.entry((wanted.topic.clone(), wanted.topic_id, wanted.partition)) {
-            Entry::Occupied(place) => kept[*place.get()] = wanted,
-            Entry::Vacant(place) => {
-                place.insert(kept.len());
-                kept.push(wanted);
-            }
-        }
-    }
-    kept
 }
 
 /// Partitions of the same topic that follow each other make one entry.

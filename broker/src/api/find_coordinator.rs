@@ -1,7 +1,7 @@
 //! FindCoordinator: the broker that coordinates a group or a transactional id. Creates the topic of their state the first time, as
 //! Kafka does.
 
-use super::Handlers;
+use super::{Handlers, topic_admin::MALFORMED};
 use crate::context::{Operation, RequestContext};
 use thalweg_protocol::{ErrorCode, messages::*};
 
@@ -17,10 +17,6 @@ const TRANSACTION: i8 = 1;
 const SHARE_PARTITION: i8 = 2;
 
 const NO_SHARE_GROUPS: &str = "Share groups are not supported yet";
-
-/// What Kafka says to a kind of coordinator that there isn't.
-const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by the client library or the \
-                               message was sent to an incompatible broker. See the broker logs for more details.";
 
 /// A code, and a sentence for people.
 type Refusal = (ErrorCode, Option<&'static str>);
@@ -79,7 +75,7 @@ impl Handlers {
             SHARE_PARTITION if version >= SHARE => {
                 Err((ErrorCode::UnsupportedVersion, Some(NO_SHARE_GROUPS)))
             }
-            _ => Err((ErrorCode::InvalidRequest, Some(INVALID_REQUEST))),
+            _ => Err((ErrorCode::InvalidRequest, Some(MALFORMED))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! ListOffsets: the offset that a timestamp, or a special one, stands for.
 
-use super::{Handlers, batch_check::DECOMPRESSED_MAX, fetch::check_epoch};
+use super::{Handlers, batch_check::DECOMPRESSED_MAX, fetch::check_epoch, named_once::named_once};
 use crate::{
     broker::Broker,
     context::{Operation, RequestContext},
@@ -52,7 +52,12 @@ impl Handlers {
     ) -> ListOffsetsResponse {
         let committed_only = request.isolation_level == 1;
         let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in named_once(request.topics) {
+        // What names no partition is left out.
+        let named = request.topics.into_iter().filter(|topic| !topic.partitions.is_empty());
+        let join = |first: &mut ListOffsetsTopic, mut later: ListOffsetsTopic| {
+            first.partitions.append(&mut later.partitions);
+        };
+        for topic in named_once(named, |topic| topic.name.clone(), join) {
             let mut times_named = BTreeMap::new();
             topic.partitions.iter().for_each(|p| *times_named.entry(p.partition_index).or_insert(0) += 1);
             let mut answered = BTreeSet::new();
@@ -112,20 +117,6 @@ impl Handlers {
             }
         }
     }
-}
-
-/// Topics that are named twice, as one. What names no partition is left out.
-fn named_once(topics: Vec<ListOffsetsTopic>) -> Vec<ListOffsetsTopic> {
-    let mut places = BTreeMap::new();
-    let mut kept: Vec<ListOffsetsTopic> = Vec::with_capacity(topics.len());
-    for mut topic in topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
-        let place = *places.entry(topic.name.clone()).or_insert(kept.len());
-        match kept.get_mut(place) {
-            Some(first) => first.partitions.append(&mut topic.partitions),
-            None => kept.push(topic),
-        }
-    }
-    kept
 }
 
 fn failed(wanted: &ListOffsetsPartition, code: ErrorCode) -> ListOffsetsPartitionResponse {

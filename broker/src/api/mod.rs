@@ -34,6 +34,7 @@ mod list_offsets;
 mod list_transactions;
 mod log_dirs;
 mod metadata;
+mod named_once;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;

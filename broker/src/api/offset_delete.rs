@@ -1,8 +1,7 @@
 //! OffsetDelete: forgets how far a group has read in some topics (KIP-496).
 
-use super::Handlers;
+use super::{Handlers, named_once::named_once};
 use crate::context::{Operation, RequestContext};
-use std::collections::{HashMap, hash_map::Entry};
 use thalweg_protocol::{ErrorCode, messages::*};
 
 use offset_delete_request::OffsetDeleteRequestTopic;
@@ -50,7 +49,10 @@ impl Handlers {
                 let partitions = partitions.into_iter().map(code).collect();
                 OffsetDeleteResponseTopic::default().with_name(name.clone()).with_partitions(partitions)
             });
-            Ok(by_name(topics))
+            let join = |first: &mut OffsetDeleteResponseTopic, mut later: OffsetDeleteResponseTopic| {
+                first.partitions.append(&mut later.partitions);
+            };
+            Ok(named_once(topics, |topic| topic.name.clone(), join))
         });
         deleted?.durable().await?
     }
@@ -72,22 +74,6 @@ impl Handlers {
         partitions.sort_by_key(|(_, code)| code.is_none());
         (topic.name, partitions)
     }
-}
-
-/// What is said of a topic in one entry, however often it is named.
-fn by_name(topics: impl Iterator<Item = OffsetDeleteResponseTopic>) -> Vec<OffsetDeleteResponseTopic> {
-    let mut places: HashMap<TopicName, usize> = HashMap::new();
-    let mut kept: Vec<OffsetDeleteResponseTopic> = Vec::new();
-    for mut topic in topics {
-        match places.entry(topic.name.clone()) {
-            Entry::Occupied(place) => kept[*place.get()].partitions.append(&mut topic.partitions),
-            Entry::Vacant(place) => {
-                place.insert(kept.len());
-                kept.push(topic);
-            }
-        }
-    }
-    kept
 }
 
 fn answer(partition: i32, code: ErrorCode) -> OffsetDeleteResponsePartition {

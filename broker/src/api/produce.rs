@@ -3,7 +3,7 @@
 //! Taken in, the request's batches have their offsets. Everything after that is waiting: consecutive requests of a connection
 //! overlap in it.
 
-use super::{Answer, Handlers, Later};
+use super::{Answer, Handlers, Later, named_once::named_once};
 use crate::{
     api::batch_check::{Checked, Refusal, check_batch, check_shape},
     broker::Broker,
@@ -11,11 +11,7 @@ use crate::{
     partition::{AppendError, Appended, Closed, Log, SequenceError, Verification},
     topics::Topic,
 };
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use thalweg_protocol::{ErrorCode, messages::*};
 use thalweg_runtime::Charge;
 use thalweg_segment::{Attributes, Batch, BatchError, Offset};
@@ -76,7 +72,7 @@ impl Handlers {
         // What isn't there is told before acks that there are not, not before what the caller may not do.
         let yields = refusal.as_ref().is_some_and(|refusal| refusal.code == ErrorCode::InvalidRequiredAcks);
         let mut topics = Vec::with_capacity(request.topic_data.len());
-        for data in named_once(request.topic_data) {
+        for data in last_named(request.topic_data) {
             let topic = self.produce_topic(&context, version, &data.name, data.topic_id);
             let mut checked = Vec::with_capacity(data.partition_data.len());
             for partition in data.partition_data {
@@ -235,18 +231,13 @@ fn broken(request: &ProduceRequest) -> Option<Refusal> {
 }
 
 /// Each topic and each partition once: the last batch for a partition counts. What names no partition is left out.
-fn named_once(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
-    let mut places: HashMap<_, usize> = HashMap::with_capacity(topics.len());
-    let mut kept: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
-    for mut topic in topics.into_iter().filter(|topic| !topic.partition_data.is_empty()) {
-        match places.entry((topic.name.clone(), topic.topic_id)) {
-            Entry::Occupied(place) => kept[*place.get()].partition_data.append(&mut topic.partition_data),
-            Entry::Vacant(place) => {
-                place.insert(kept.len());
-                kept.push(topic);
-            }
-        }
-    }
+fn last_named(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    let named = topics.into_iter().filter(|topic| !topic.partition_data.is_empty());
+    let key = |topic: &TopicProduceData| (topic.name.clone(), topic.topic_id);
+    let join = |first: &mut TopicProduceData, mut later: TopicProduceData| {
+        first.partition_data.append(&mut later.partition_data);
+    };
+    let mut kept = named_once(named, key, join);
     for topic in &mut kept {
         let mut seen = HashSet::with_capacity(topic.partition_data.len());
         topic.partition_data.reverse();

@@ -46,6 +46,10 @@ pub(super) fn sentence_if_any(message: String) -> Option<StrBytes> {
     Some(message).filter(|message| !message.is_empty()).map(sentence)
 }
 
+/// What Kafka says to a request that makes no sense, where it has no words of its own.
+pub(super) const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or the \
+                                    message was sent to an incompatible broker. See the broker logs for more details.";
+
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self(code, message.into())

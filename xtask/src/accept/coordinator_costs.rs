@@ -126,13 +126,5 @@ fn transaction_latencies(subject: &Subject) -> Result<Latencies> {
     wait::block_on(kafka::create_topic(subject.address(), TOPIC, 1))?;
     let mut command = subject.tools()?.own_program("TransactionLatency.java");
     command.args([&subject.address().to_string(), TOPIC, &TRANSACTIONS.to_string(), &PAUSE_MS.to_string()]);
-    let finished = clients::run(&mut command, None)?.expect_success()?;
-    let mut latencies = Latencies::default();
-    for line in finished.stdout.lines() {
-        if let Some(milliseconds) = line.strip_prefix("took ") {
-            latencies.extend([Duration::from_secs_f64(milliseconds.parse::<f64>()? / 1e3)]);
-        }
-    }
-    ensure!(latencies.count() == usize::try_from(TRANSACTIONS)?, "{}", finished.stdout);
-    Ok(latencies)
+    clients::latencies(&mut command, TRANSACTIONS)
 }

@@ -2,7 +2,7 @@
 
 use super::Report;
 use anyhow::{Context, Result, ensure};
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 use thalweg_end_to_end::{
     clients::{self, KafkaTools},
     kafka::{self, Batch, Connection, Latencies, ProduceRequest},
@@ -105,13 +105,5 @@ fn latencies(
 ) -> Result<Latencies> {
     let mut command = KafkaTools::new(address)?.own_program("GroupLatency.java");
     command.args([what, &address.to_string(), topic, protocol, &rounds.to_string()]).args(more);
-    let finished = clients::run(&mut command, None)?.expect_success()?;
-    let mut latencies = Latencies::default();
-    for line in finished.stdout.lines() {
-        if let Some(milliseconds) = line.strip_prefix("took ") {
-            latencies.extend([Duration::from_secs_f64(milliseconds.parse::<f64>()? / 1e3)]);
-        }
-    }
-    ensure!(latencies.count() == usize::try_from(rounds)?, "{}", finished.stdout);
-    Ok(latencies)
+    clients::latencies(&mut command, rounds)
 }

@@ -1,4 +1,4 @@
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::File,
     path::Path,
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::wait;
+use crate::{kafka::Latencies, wait};
 
 /// No client command takes longer.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -30,6 +30,19 @@ impl Finished {
         }
         Ok(self)
     }
+}
+
+/// Runs a program that prints a line "took MILLISECONDS" for each of the `count` things that it does.
+pub fn latencies(command: &mut Command, count: u32) -> Result<Latencies> {
+    let finished = run(command, None)?.expect_success()?;
+    let mut latencies = Latencies::default();
+    for line in finished.stdout.lines() {
+        if let Some(milliseconds) = line.strip_prefix("took ") {
+            latencies.add(Duration::from_secs_f64(milliseconds.parse::<f64>()? / 1e3));
+        }
+    }
+    ensure!(latencies.count() == usize::try_from(count)?, "{}", finished.stdout);
+    Ok(latencies)
 }
 
 /// Runs `command` to its end with `input` as its standard input.

@@ -6,7 +6,7 @@ mod kafka_tools;
 mod kcat;
 mod word_count;
 
-pub use command::{Finished, run};
+pub use command::{Finished, latencies, run};
 pub use franz_go::{FranzGo, Outcome, Outcomes};
 pub use kafka_tools::KafkaTools;
 pub use kcat::Kcat;
