@@ -15,26 +15,43 @@ use crate::{
 use bytes::Bytes;
 use thalweg_segment::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, WalSequence};
 
-/// What a flush adds to the object index.
+/// What a flush adds to the object index, or a *rewrite* replaces in it: a commit that removes something.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// The shared segment, if there is one.
+    /// The shared segment or manifest, if there is one.
     pub shared: Option<SharedRecord>,
-    /// Log segments.
+    /// Log segments. One that begins where a removed one of the same log does takes its place.
     pub logs: Vec<LogSegmentRecord>,
+    /// What the index no longer has. Each row must stand as given, or nothing of the commit is done. The objects themselves
+    /// are left to be deleted once nobody reads them.
+    pub removed: Vec<ObjectRecord>,
     /// The new trim point. It never moves down: a lower one than the record's leaves the record's.
     pub trim: WalSequence,
     /// Whether this is the incarnation's last commit: everything is flushed, it writes no more.
     pub close: bool,
 }
 
-/// One transaction of a commit: what it adds, and the record that it leaves.
+impl Commit {
+    /// What it adds.
+    pub fn added(&self) -> impl Iterator<Item = ObjectRecord> + '_ {
+        let shared = self.shared.iter().copied().map(ObjectRecord::Shared);
+        shared.chain(self.logs.iter().copied().map(ObjectRecord::Log))
+    }
+
+    /// Whether it fits into one transaction, as a rewrite must: readers of the rows would else see a part of it.
+    pub fn fits(&self) -> bool {
+        self.added().count() + 2 * self.removed.len() <= STEP_ROWS
+    }
+}
+
+/// One transaction of a commit: what it adds and removes, and the record that it leaves.
 struct Step {
     rows: Vec<(Bytes, Bytes)>,
+    removed: Vec<(Bytes, Bytes)>,
     leaves: IncarnationRecord,
 }
 
-/// Rows of a step; the other two operations are the compare and the write of the record. A row has about 100 bytes, so a
+/// Operations of a step on rows; the other two are the compare and the write of the record. A row has about 100 bytes, so a
 /// full step stays far below the limit in bytes.
 const STEP_ROWS: usize = MAX_OPERATIONS - 2;
 
@@ -143,6 +160,9 @@ impl Metadata {
     /// After `Store(Unavailable)` nothing is known, and the commit has to be repeated with the same `held` and the same
     /// `commit`, which goes on where the store stands. A different one in its place is refused with `Conflict` if the
     /// first was applied.
+    ///
+    /// `Stale` where a row that is to be removed does not stand as given: nothing was done, and the record stays `held`.
+    /// Panics where a rewrite does not [fit](Commit::fits) into one transaction.
     pub async fn commit(
         &self,
         held: &IncarnationRecord,
@@ -157,9 +177,10 @@ impl Metadata {
         while let Some(step) = steps.get(done) {
             match call.transact(step.transaction(stands)).await? {
                 Outcome::Applied => done += 1,
-                Outcome::Refused | Outcome::Unknown => {
-                    done += call.steps_done(stands, &steps[done..]).await?;
-                }
+                Outcome::Refused | Outcome::Unknown => match call.steps_done(stands, &steps[done..]).await? {
+                    0 => call.check_removable(step).await?,
+                    steps => done += steps,
+                },
             }
             stands = done.checked_sub(1).map_or(held, |last| &steps[last].leaves);
         }
@@ -246,11 +267,24 @@ impl Call<'_> {
             return Ok(self.get(&keys::shared(manifest.id)).await? == Some(manifest.encode()));
         }
         for (key, value) in self.scan(keys::SHARED).await? {
-            if SharedRecord::decode(keys::parse_shared(&key)?, &value)?.adopts == Some(incarnation) {
+            let record = SharedRecord::decode(keys::parse_shared(&key)?, &value)?;
+            // Its own manifests are those of its flushes.
+            if record.adopts == Some(incarnation) && record.id.incarnation != incarnation {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether the rows that `step` removes stand as given. Where one doesn't, the step can't be applied any more, however
+    /// late: ids of objects are not used again, so no row comes back.
+    async fn check_removable(&mut self, step: &Step) -> Result<(), MetadataError> {
+        for (key, value) in &step.removed {
+            if self.get(key).await?.as_ref() != Some(value) {
+                return Err(MetadataError::Stale { row: key.escape_ascii().to_string() });
+            }
+        }
+        Ok(())
     }
 
     /// How many of `steps` the store shows as applied to `stands`.
@@ -265,8 +299,8 @@ impl Call<'_> {
         }
         let last = steps.iter().position(|step| Some(&step.leaves) == found.as_ref());
         let Some(last) = last else { return Err(fenced(stands.incarnation, found)) };
-        for (key, value) in steps[..=last].iter().flat_map(|step| &step.rows) {
-            if self.get(key).await?.as_ref() != Some(value) {
+        for (key, wanted) in steps[..=last].iter().flat_map(Step::result) {
+            if self.get(key).await?.as_ref() != wanted {
                 // The commit with this number was another one, or what it added was replaced since.
                 return Err(conflict(stands.incarnation));
             }
@@ -277,15 +311,17 @@ impl Call<'_> {
 
 /// Splits a commit into transactions. Every prefix of them is correct: what is added is added before the WAL is trimmed.
 fn steps(held: &IncarnationRecord, commit: Commit) -> Vec<Step> {
-    let shared = commit.shared.iter().map(|record| (keys::shared(record.id), record.encode()));
-    let logs = commit.logs.iter().map(|log| (keys::log_segment(log.log, log.base_offset), log.encode()));
-    let rows: Vec<_> = shared.chain(logs).collect();
+    assert!(commit.removed.is_empty() || commit.fits(), "a rewrite is one transaction");
+    let rows: Vec<_> = commit.added().map(|record| record.row()).collect();
     let chunks: Vec<_> = rows.chunks(STEP_ROWS).map(<[_]>::to_vec).collect();
     let chunks = if chunks.is_empty() { vec![Vec::new()] } else { chunks };
     let number = |at: usize| held.commit + 1 + at as u64;
-    let step = |(at, rows)| Step { rows, leaves: IncarnationRecord { commit: number(at), ..held.clone() } };
+    let leaves = |at| IncarnationRecord { commit: number(at), ..held.clone() };
+    let step = |(at, rows)| Step { rows, removed: Vec::new(), leaves: leaves(at) };
     let mut steps: Vec<Step> = chunks.into_iter().enumerate().map(step).collect();
-    let last = &mut steps.last_mut().expect("a commit has at least one step").leaves;
+    let last = steps.last_mut().expect("a commit has at least one step");
+    last.removed = commit.removed.iter().map(ObjectRecord::row).collect();
+    let last = &mut last.leaves;
     last.trim = held.trim.max(commit.trim);
     if commit.close {
         last.state = IncarnationState::Recovered;
@@ -296,7 +332,20 @@ fn steps(held: &IncarnationRecord, commit: Commit) -> Vec<Step> {
 impl Step {
     fn transaction(&self, stands: &IncarnationRecord) -> Transaction {
         let record = stands.replaced_by(&self.leaves);
-        self.rows.iter().cloned().fold(record, |transaction, (key, value)| transaction.put(key, value))
+        let compared = self.removed.iter().cloned();
+        let guarded =
+            compared.fold(record, |transaction, (key, value)| transaction.compare(key, Some(value)));
+        self.result().fold(guarded, |transaction, (key, value)| match value {
+            Some(value) => transaction.put(key.clone(), value.clone()),
+            None => transaction.delete(key.clone()),
+        })
+    }
+
+    /// What stands at its keys once it is applied. A key has one writer: what takes a removed row's place is put there.
+    fn result(&self) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
+        let is_added = |key: &Bytes| self.rows.iter().any(|(added, _)| added == key);
+        let gone = self.removed.iter().map(|(key, _)| key).filter(move |key| !is_added(key));
+        self.rows.iter().map(|(key, value)| (key, Some(value))).chain(gone.map(|key| (key, None)))
     }
 }
 

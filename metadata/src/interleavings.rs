@@ -67,7 +67,7 @@ fn commit(incarnation: Incarnation, number: u64) -> Commit {
         shared: Some(shared(incarnation, number * 1000, None)),
         logs: (0..logs).map(segment).collect(),
         trim: WalSequence(number + 1),
-        close: false,
+        ..Commit::default()
     }
 }
 

@@ -17,7 +17,7 @@ pub mod testing;
 
 pub use extents::Extent;
 
-use crate::{Commit, LogSegmentRecord, Metadata, MetadataError, ObjectShape, SharedRecord};
+use crate::{Commit, LogSegmentRecord, Metadata, MetadataError, ObjectRecord, ObjectShape, SharedRecord};
 use contents::Contents;
 use extents::LogExtents;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -62,7 +62,7 @@ pub enum IndexError {
 pub struct ObjectRef {
     /// Its name.
     pub id: SegmentId,
-    /// Shared segment, log segment or manifest.
+    /// Shared segment, log segment, or a manifest of either kind.
     pub kind: Kind,
     /// Its key in the store.
     pub path: Path,
@@ -75,7 +75,12 @@ pub struct ObjectRef {
 impl ObjectRef {
     fn of_shared(record: &SharedRecord) -> Arc<Self> {
         let &SharedRecord { id, shape, adopts } = record;
-        let kind = if adopts.is_some() { Kind::Manifest } else { Kind::Shared };
+        let kind = match adopts {
+            None => Kind::Shared,
+            // A flush adopts objects of its own incarnation, a recovery those of another.
+            Some(of) if of == id.incarnation => Kind::FlushManifest,
+            Some(_) => Kind::Manifest,
+        };
         Arc::new(Self { id, kind, path: segment_path(id), shape, adopts })
     }
 
@@ -114,9 +119,79 @@ struct Inner {
 
 #[derive(Default)]
 struct Logs {
+    /// Every row.
+    objects: BTreeMap<SegmentId, ObjectRecord>,
     extents: BTreeMap<LogId, LogExtents>,
     /// Logs deleted in this process's life; a commit in flight may still hold some of their batches.
     removed: BTreeSet<LogId>,
+}
+
+impl Logs {
+    fn take_in(&mut self, contents: Vec<Contents>) {
+        let mut extents: Vec<_> = Vec::new();
+        let mut states: Vec<_> = Vec::new();
+        for object in contents {
+            self.objects.insert(object.record.id(), object.record);
+            extents.extend(object.extents);
+            states.extend(object.states);
+        }
+        // In rising order of offsets, almost every insertion is at a log's end.
+        extents.sort_by_key(|(log, extent)| (*log, extent.base, extent.object.id));
+        let Self { extents: all, removed, .. } = self;
+        for (log, extent) in extents.into_iter().filter(|(log, _)| !removed.contains(log)) {
+            all.entry(log).or_default().insert(extent);
+        }
+        for (log, end, object) in states.into_iter().filter(|(log, ..)| !removed.contains(log)) {
+            all.entry(log).or_default().note_state(end, object);
+        }
+    }
+
+    /// Forgets the objects that `commit` removes.
+    fn drop_objects(&mut self, commit: &Commit) {
+        let gone: BTreeSet<SegmentId> = commit.removed.iter().map(ObjectRecord::id).collect();
+        for log in self.touched_by(commit) {
+            if let Some(extents) = self.extents.get_mut(&log) {
+                extents.drop_objects(&gone);
+            }
+        }
+        gone.iter().for_each(|id| _ = self.objects.remove(id));
+    }
+
+    /// See [`ObjectIndex::keeps_ends`].
+    fn keeps_ends(&self, commit: &Commit, added: &[Contents]) -> bool {
+        let gone: BTreeSet<SegmentId> = commit.removed.iter().map(ObjectRecord::id).collect();
+        let mut ends: BTreeMap<LogId, Offset> = BTreeMap::new();
+        let mut states: BTreeMap<LogId, Offset> = BTreeMap::new();
+        for object in added {
+            for (log, extent) in &object.extents {
+                ends.entry(*log).and_modify(|end| *end = extent.end.max(*end)).or_insert(extent.end);
+            }
+            for (log, state, _) in &object.states {
+                states.entry(*log).and_modify(|end| *end = (*state).max(*end)).or_insert(*state);
+            }
+        }
+        self.touched_by(commit).into_iter().all(|log| {
+            let Some(extents) = self.extents.get(&log) else { return true };
+            extents.keeps_end(&gone, ends.get(&log).copied(), states.get(&log).copied())
+        })
+    }
+
+    /// The logs of which a removed object holds something.
+    fn touched_by(&self, commit: &Commit) -> BTreeSet<LogId> {
+        let mut logs = BTreeSet::new();
+        let mut shared = BTreeSet::new();
+        for removed in &commit.removed {
+            match removed {
+                ObjectRecord::Log(record) => _ = logs.insert(record.log),
+                ObjectRecord::Shared(record) => _ = shared.insert(record.id),
+            }
+        }
+        if !shared.is_empty() {
+            let of_shared = self.extents.iter().filter(|(_, extents)| extents.any_in(&shared));
+            logs.extend(of_shared.map(|(log, _)| *log));
+        }
+        logs
+    }
 }
 
 impl ObjectIndex {
@@ -156,12 +231,38 @@ impl ObjectIndex {
     ///
     /// Panics where there is a shared segment without its index, or the other way round.
     pub fn add(&self, commit: &Commit, shared: Option<Arc<Index>>) {
+        let contents = self.contents(commit, shared);
+        self.take_in(contents);
+    }
+
+    fn contents(&self, commit: &Commit, shared: Option<Arc<Index>>) -> Vec<Contents> {
         assert_eq!(commit.shared.is_some(), shared.is_some(), "a shared segment comes with its index");
         let mut contents: Vec<_> = commit.logs.iter().map(Contents::of_log).collect();
         if let Some((record, index)) = commit.shared.as_ref().zip(shared) {
             contents.push(self.shared_contents(record, index));
         }
-        self.take_in(contents);
+        contents
+    }
+
+    /// Takes in a rewrite of this broker, all of it at once as readers see it: what it removed goes, what it added comes.
+    ///
+    /// Panics as [`ObjectIndex::add`] does, and where a log would lose its end, see [`ObjectIndex::keeps_ends`].
+    pub fn rewrite(&self, commit: &Commit, shared: Option<Arc<Index>>) {
+        let contents = self.contents(commit, shared);
+        let mut logs = self.0.logs.write();
+        assert!(logs.keeps_ends(commit, &contents), "a rewrite keeps the end of each log");
+        logs.drop_objects(commit);
+        logs.take_in(contents);
+    }
+
+    /// Whether each log would still end where it does, with its state there, once this rewrite is committed. To be asked
+    /// before it is: offsets at which batches were acknowledged would else be given again.
+    pub fn keeps_ends(&self, commit: &Commit, shared: Option<&Index>) -> bool {
+        let mut contents: Vec<_> = commit.logs.iter().map(Contents::of_log).collect();
+        if let Some((record, index)) = commit.shared.as_ref().zip(shared) {
+            contents.push(Contents::of_shared(record, index).1);
+        }
+        self.0.logs.read().keeps_ends(commit, &contents)
     }
 
     /// Takes in what a take-over has adopted.
@@ -171,29 +272,23 @@ impl ObjectIndex {
     }
 
     fn shared_contents(&self, record: &SharedRecord, index: Arc<Index>) -> Contents {
-        let object = ObjectRef::of_shared(record);
-        let contents = Contents::of_shared(&object, &index);
+        let (object, contents) = Contents::of_shared(record, &index);
         self.0.objects.keep(&object, index);
         contents
     }
 
     fn take_in(&self, contents: Vec<Contents>) {
-        let mut extents: Vec<_> = Vec::new();
-        let mut states: Vec<_> = Vec::new();
-        for object in contents {
-            extents.extend(object.extents);
-            states.extend(object.states);
-        }
-        // In rising order of offsets, almost every insertion is at a log's end.
-        extents.sort_by_key(|(log, extent)| (*log, extent.base, extent.object.id));
-        let mut logs = self.0.logs.write();
-        let Logs { extents: all, removed } = &mut *logs;
-        for (log, extent) in extents.into_iter().filter(|(log, _)| !removed.contains(log)) {
-            all.entry(log).or_default().insert(extent);
-        }
-        for (log, end, object) in states.into_iter().filter(|(log, ..)| !removed.contains(log)) {
-            all.entry(log).or_default().note_state(end, object);
-        }
+        self.0.logs.write().take_in(contents);
+    }
+
+    /// Every row of the index, also of objects whose extents others hide.
+    pub fn objects(&self) -> Vec<ObjectRecord> {
+        self.0.logs.read().objects.values().copied().collect()
+    }
+
+    /// Whether the index has this object.
+    pub fn has_object(&self, id: SegmentId) -> bool {
+        self.0.logs.read().objects.contains_key(&id)
     }
 
     /// The end of what the index holds of `log`: 0 where nothing. A state block counts too: it outlives the batches.
@@ -279,7 +374,7 @@ async fn load_shared(
     let object = ObjectRef::of_shared(record);
     let _charge = memory.charge(record.shape.index_size as usize * DECODED_FACTOR).await;
     let index = objects.index(&object).await?;
-    Ok(Contents::of_shared(&object, &index))
+    Ok(Contents::of_shared(record, &index).1)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::{
     KvError,
     codec::{Reader, Writer},
+    keys,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -85,14 +86,14 @@ pub struct ObjectShape {
     pub index_size: u32,
 }
 
-/// A shared segment, or a recovery manifest: its logs are found through its index block.
+/// A shared segment, or a manifest of a recovery or a flush: its logs are found through its index block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedRecord {
     /// Its name.
     pub id: SegmentId,
     /// Where its index lies.
     pub shape: ObjectShape,
-    /// For a manifest: the incarnation whose WAL objects it adopts.
+    /// For a manifest: the incarnation whose WAL objects it adopts. Its own, where a flush wrote it.
     pub adopts: Option<Incarnation>,
 }
 
@@ -111,6 +112,33 @@ pub struct LogSegmentRecord {
     pub id: SegmentId,
     /// Where its index lies.
     pub shape: ObjectShape,
+}
+
+/// A row of the object index: what one object holds is found through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectRecord {
+    /// A shared segment or manifest.
+    Shared(SharedRecord),
+    /// A log segment.
+    Log(LogSegmentRecord),
+}
+
+impl ObjectRecord {
+    /// The object's name.
+    pub fn id(&self) -> SegmentId {
+        match self {
+            Self::Shared(record) => record.id,
+            Self::Log(record) => record.id,
+        }
+    }
+
+    /// Key and value.
+    pub(crate) fn row(&self) -> (Bytes, Bytes) {
+        match self {
+            Self::Shared(record) => (keys::shared(record.id), record.encode()),
+            Self::Log(record) => (keys::log_segment(record.log, record.base_offset), record.encode()),
+        }
+    }
 }
 
 /// Who owns the logs.

@@ -46,6 +46,12 @@ pub enum MetadataError {
         /// Its name.
         name: String,
     },
+    /// A row that was to be replaced does not stand as the caller has seen it. Nothing was done.
+    #[error("row {row} was replaced or removed before")]
+    Stale {
+        /// Its key.
+        row: String,
+    },
     /// Somebody else changed the same thing in between; read again and decide anew.
     #[error("{what} was changed by somebody else")]
     Conflict {
@@ -79,7 +85,9 @@ impl MetadataError {
             Self::Store(KvError::Fenced { .. }) | Self::Fenced { .. } => MetadataErrorKind::Fenced,
             Self::Store(KvError::Closed { .. }) => MetadataErrorKind::Closed,
             Self::Store(KvError::Corrupt { .. }) => MetadataErrorKind::Corrupt,
-            Self::TopicExists { .. } | Self::Conflict { .. } => MetadataErrorKind::Conflict,
+            Self::TopicExists { .. } | Self::Conflict { .. } | Self::Stale { .. } => {
+                MetadataErrorKind::Conflict
+            }
             Self::NoSuchTopic { .. } => MetadataErrorKind::NotFound,
         }
     }

@@ -453,3 +453,60 @@ async fn a_fenced_store_is_told_from_an_unavailable_one() {
     let _newer = shared.open();
     assert_eq!(kind(metadata.register(BrokerId(1), 8).await), MetadataErrorKind::Fenced);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rewrite_replaces_rows_whatever_happens_to_its_first_attempt() {
+    for fault in Fault::ALL {
+        let (faulty, metadata) = store();
+        let held = open(&metadata, 1).await;
+        let id = |number| SegmentId { incarnation: held.incarnation, number };
+        let flush = Commit { logs: vec![log_segment(id(1), 5)], ..one_segment(&held, 0) };
+        let held = metadata.commit(&held, flush.clone()).await.unwrap();
+        faulty.plan([fault]);
+        let rewrite = Commit {
+            logs: vec![log_segment(id(2), 5), log_segment(id(3), 6)],
+            removed: flush.added().collect(),
+            ..Commit::default()
+        };
+        let next = metadata.commit(&held, rewrite.clone()).await.unwrap();
+        assert_eq!((next.commit, next.trim), (2, held.trim), "{fault:?}");
+        assert_eq!(metadata.shared_records().await.unwrap(), []);
+        assert_eq!(metadata.log_segment_records().await.unwrap(), rewrite.logs);
+        faulty.clear();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewrite_of_a_row_that_was_replaced_before_changes_nothing() {
+    for fault in Fault::ALL {
+        let (faulty, metadata) = store();
+        let held = open(&metadata, 1).await;
+        let held = metadata.commit(&held, one_segment(&held, 0)).await.unwrap();
+        let removed = vec![ObjectRecord::Shared(shared(held.incarnation, 0))];
+        let rewrite = |number| Commit {
+            shared: Some(shared(held.incarnation, number)),
+            removed: removed.clone(),
+            ..Commit::default()
+        };
+        let held = metadata.commit(&held, rewrite(1)).await.unwrap();
+        faulty.plan([fault]);
+        let refused = metadata.commit(&held, rewrite(2)).await;
+        assert!(matches!(refused, Err(MetadataError::Stale { .. })), "{refused:?}");
+        assert_eq!(metadata.shared_records().await.unwrap(), [shared(held.incarnation, 1)]);
+        faulty.clear();
+        let next = metadata.commit(&held, one_segment(&held, 3)).await.unwrap();
+        assert_eq!(next.commit, held.commit + 1, "the incarnation goes on from the record that it holds");
+    }
+}
+
+#[test]
+fn a_rewrite_fits_as_long_as_it_is_one_transaction() {
+    let id = |number| SegmentId { incarnation: Incarnation::default(), number };
+    let rows = |count: u64| (0..count).map(|log| log_segment(id(log), log)).collect::<Vec<_>>();
+    let removed = |count| rows(count).into_iter().map(ObjectRecord::Log).collect::<Vec<_>>();
+    let fits = |added, removed_| {
+        Commit { logs: rows(added), removed: removed(removed_), ..Commit::default() }.fits()
+    };
+    assert!(fits(126, 0) && fits(2, 62) && fits(0, 63));
+    assert!(!fits(127, 0) && !fits(3, 62) && !fits(1, 63));
+}

@@ -34,6 +34,8 @@ pub enum Kind {
     Fence,
     /// What a recovery kept of a WAL: an index whose blocks lie in WAL objects; no data of its own.
     Manifest,
+    /// What a flush kept of its own WAL in place of writing it again: the same, with states of the logs.
+    FlushManifest,
 }
 
 impl Kind {
@@ -44,13 +46,18 @@ impl Kind {
             Self::Log => 3,
             Self::Fence => 4,
             Self::Manifest => 5,
+            Self::FlushManifest => 6,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Wal, Self::Shared, Self::Log, Self::Fence, Self::Manifest]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        use Kind::{Fence, FlushManifest, Log, Manifest, Shared, Wal};
+        [Wal, Shared, Log, Fence, Manifest, FlushManifest].into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// Whether its blocks lie in WAL objects.
+    pub fn is_manifest(self) -> bool {
+        matches!(self, Self::Manifest | Self::FlushManifest)
     }
 
     /// Whether its index has an entry for every batch, not only for every block.

@@ -16,7 +16,7 @@ pub struct BlockEntry {
     pub end_offset: Offset,
     /// Records in it.
     pub record_count: u32,
-    /// In a manifest: the WAL sequence of the object that holds the block. Elsewhere 0.
+    /// In manifests: the WAL sequence of the object that holds the block. Elsewhere 0.
     pub object: u64,
     /// Where it begins in the object.
     pub position: u64,
@@ -118,18 +118,27 @@ impl Index {
             Kind::Fence => self.blocks.is_empty() && self.states.is_empty(),
             Kind::Wal => self.states.is_empty(),
             Kind::Log => logs <= 1,
-            Kind::Shared => true,
+            Kind::Shared | Kind::FlushManifest => true,
         };
-        let in_place = footer.kind == Kind::Manifest || self.lies_within(footer);
-        if fits && in_place { Ok(()) } else { Err(FormatError::Malformed { what: "index block" }) }
+        if fits && self.lies_within(footer) {
+            Ok(())
+        } else {
+            Err(FormatError::Malformed { what: "index block" })
+        }
     }
 
     fn lies_within(&self, footer: &Footer) -> bool {
         let blocks = self.blocks.iter().map(|block| (block.position, block.end_position()));
         let states = self.states.iter().map(|state| (state.position, state.end_position()));
-        self.blocks.iter().all(|block| block.object == 0)
-            && lie_within(blocks, OBJECT_HEADER_LEN as u64, footer.states_position)
-            && lie_within(states, footer.states_position, footer.index_position)
+        let blocks_lie = match footer.kind.is_manifest() {
+            // In other objects.
+            true => footer.states_position == OBJECT_HEADER_LEN as u64,
+            false => {
+                self.blocks.iter().all(|block| block.object == 0)
+                    && lie_within(blocks, OBJECT_HEADER_LEN as u64, footer.states_position)
+            }
+        };
+        blocks_lie && lie_within(states, footer.states_position, footer.index_position)
     }
 }
 

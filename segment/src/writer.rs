@@ -51,6 +51,13 @@ impl SegmentWriter {
         Self { kind, writer, number, payload, index, block_open: false, states }
     }
 
+    /// Begins a manifest of a flush: `blocks` lie in WAL objects.
+    pub fn manifest(writer: Incarnation, number: u64, blocks: Vec<BlockEntry>) -> Self {
+        let mut manifest = Self::new(Kind::FlushManifest, writer, number);
+        manifest.index.blocks = blocks;
+        manifest
+    }
+
     /// Adds the next batch of `log`. The batch's header must already hold its base offset and leader epoch.
     ///
     /// Panics where it is out of order, or where the kind of object holds no batches, or only those of another log.
@@ -99,7 +106,8 @@ impl SegmentWriter {
     }
 
     fn check_order(&self, log: LogId, entry: &BatchEntry) {
-        assert!(!matches!(self.kind, Kind::Fence | Kind::Manifest), "{:?} holds no batches", self.kind);
+        let holds_batches = self.kind != Kind::Fence && !self.kind.is_manifest();
+        assert!(holds_batches, "{:?} holds no batches", self.kind);
         assert!(entry.base_offset.0 >= 0, "batch at {} of log {log}", entry.base_offset);
         if let Some(last) = self.index.blocks.last() {
             let in_order = last.log < log || last.log == log && last.end_offset <= entry.base_offset;
@@ -110,7 +118,8 @@ impl SegmentWriter {
 
     /// Adds the state of `log` at the end of what this object holds of it. Panics for a WAL object, which has none.
     pub fn state(&mut self, log: LogId, state: &LogState) {
-        assert!(matches!(self.kind, Kind::Shared | Kind::Log), "{:?} holds no states", self.kind);
+        let holds_states = matches!(self.kind, Kind::Shared | Kind::Log | Kind::FlushManifest);
+        assert!(holds_states, "{:?} holds no states", self.kind);
         let bytes = state.encode();
         self.index.states.push(StateEntry {
             log,

@@ -58,6 +58,20 @@ fn manifest() -> Encoded {
     SegmentWriter::index_only(Kind::Manifest, WRITER, 42, index)
 }
 
+fn flush_manifest() -> Encoded {
+    let mut blocks = write(Kind::Wal, &logs()).index.blocks;
+    blocks.iter_mut().for_each(|block| block.object = 5);
+    let mut writer = SegmentWriter::manifest(WRITER, 42, blocks);
+    for (log, batches) in logs() {
+        let mut state = LogState::default();
+        for aborted in batches.iter().filter_map(|batch| state.apply(&batch.entry())) {
+            writer.aborted(log, aborted);
+        }
+        writer.state(log, &state);
+    }
+    writer.finish()
+}
+
 fn bytes(encoded: &Encoded) -> Bytes {
     encoded.payload.iter().map(|piece| &piece[..]).collect::<Vec<_>>().concat().into()
 }
@@ -120,6 +134,11 @@ fn a_fence_of_version_1_is_read() {
 #[test]
 fn a_manifest_of_version_1_is_read() {
     check(&expect_file!["golden/manifest.v1.hex"], &manifest());
+}
+
+#[test]
+fn a_manifest_of_a_flush_of_version_1_is_read() {
+    check(&expect_file!["golden/flush_manifest.v1.hex"], &flush_manifest());
 }
 
 /// The segment that the files of a footer and of an index block were taken from.

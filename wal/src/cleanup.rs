@@ -1,11 +1,11 @@
-//! Deletes the WAL objects below the trim point: nobody needs them any more.
+//! Deletes trimmed WAL objects that nobody needs any more.
 //!
-//! What is still to be deleted is one range of sequences, from where this has come to up to the trim point. So however long the store
-//! refuses to delete, nothing is forgotten and nothing grows; only what is left at the end of the process is for the garbage
-//! collection.
+//! What is still to be deleted is a queue of ranges of sequences, adjacent ones joined: between them lie objects that the index
+//! refers to. So however long the store refuses to delete, nothing is forgotten, and a range in a while is all that grows; only
+//! what is left at the end of the process is for the garbage collection.
 
 use crate::upload::backoff;
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 use thalweg_runtime::{Runtime, TaskHandle};
 use thalweg_segment::{Incarnation, Purpose, Store, WalSequence, wal_path};
 use tokio::{
@@ -18,35 +18,38 @@ const AT_ONCE: u64 = 1000;
 /// First and longest wait before a deletion is tried again, which the store client has repeated for its own patience by then.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// How far it is. The task ends with this.
+/// Sequences to be deleted, in order.
+type Queue = VecDeque<Range<WalSequence>>;
+
+/// What is still to be done. The task ends with this.
 pub(crate) struct Cleanup {
-    trim: watch::Sender<WalSequence>,
-    deleted: Arc<watch::Sender<WalSequence>>,
+    queue: Arc<watch::Sender<Queue>>,
     _task: TaskHandle,
 }
 
 impl Cleanup {
-    /// Begins at `trim`, below which nothing is left.
-    pub fn start(runtime: &Runtime, store: Store, incarnation: Incarnation, trim: WalSequence) -> Self {
-        let deleted = Arc::new(watch::Sender::new(trim));
-        let (trim, wanted) = watch::channel(trim);
-        let deleter =
-            Deleter { runtime: runtime.clone(), store, incarnation, wanted, deleted: deleted.clone() };
+    /// With nothing to do yet.
+    pub fn start(runtime: &Runtime, store: Store, incarnation: Incarnation) -> Self {
+        let queue = Arc::new(watch::Sender::new(Queue::new()));
+        let deleter = Deleter { runtime: runtime.clone(), store, incarnation, queue: queue.clone() };
         let task = runtime.spawn_essential("the clean-up of the write-ahead log", deleter.run());
-        Self { trim, deleted, _task: task }
+        Self { queue, _task: task }
     }
 
-    /// Everything below `trim` is to be deleted. Returns at once.
-    pub fn delete_below(&self, trim: WalSequence) {
-        self.trim.send_replace(trim);
+    /// These objects are to be deleted; they lie behind all that were given before. Returns at once.
+    pub fn delete(&self, range: Range<WalSequence>) {
+        self.queue.send_modify(|queue| match queue.back_mut() {
+            _ if range.is_empty() => {}
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => queue.push_back(range),
+        });
     }
 
     /// Waits until all of it is deleted, though no longer than `patience`.
     pub async fn finish(&self, patience: Duration) {
-        let trim = *self.trim.borrow();
-        let mut deleted = self.deleted.subscribe();
+        let mut queue = self.queue.subscribe();
         // What is left over is garbage, which is collected by others.
-        let _ = timeout(patience, deleted.wait_for(|deleted| *deleted >= trim)).await;
+        let _ = timeout(patience, queue.wait_for(Queue::is_empty)).await;
     }
 }
 
@@ -54,19 +57,19 @@ struct Deleter {
     runtime: Runtime,
     store: Store,
     incarnation: Incarnation,
-    wanted: watch::Receiver<WalSequence>,
-    deleted: Arc<watch::Sender<WalSequence>>,
+    queue: Arc<watch::Sender<Queue>>,
 }
 
 impl Deleter {
-    /// Until nobody can want anything any more.
-    async fn run(mut self) {
+    /// For ever: it is stopped with its handle.
+    async fn run(self) {
+        let mut queue = self.queue.subscribe();
         loop {
-            let from = *self.deleted.borrow();
-            let Ok(to) = self.wanted.wait_for(|trim| *trim > from).await.map(|trim| *trim) else { return };
-            let to = to.min(WalSequence(from.0 + AT_ONCE));
-            self.delete(from, to).await;
-            self.deleted.send_replace(to);
+            let next = queue.wait_for(|queue| !queue.is_empty()).await.map(|queue| queue.front().cloned());
+            let Ok(Some(Range { start, end })) = next else { return };
+            let end = end.min(WalSequence(start.0 + AT_ONCE));
+            self.delete(start, end).await;
+            self.queue.send_modify(|queue| pass(queue, end));
         }
     }
 
@@ -84,4 +87,12 @@ impl Deleter {
             repetition += 1;
         }
     }
+}
+
+/// The first range is done up to `end`.
+fn pass(queue: &mut Queue, end: WalSequence) {
+    if let Some(first) = queue.front_mut() {
+        first.start = end;
+    }
+    queue.pop_front_if(|first| first.is_empty());
 }

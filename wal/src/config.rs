@@ -31,6 +31,9 @@ pub struct WalConfig {
     pub flush_interval: Duration,
     /// A log with this many bytes in a flush gets a segment of its own.
     pub flush_log_bytes: usize,
+    /// A flush whose WAL objects hold blocks of this many bytes on average, in batches of a 32nd of it, commits the objects by
+    /// reference in place of writing their bytes again.
+    pub flush_adopt_block_bytes: usize,
 }
 
 impl Default for WalConfig {
@@ -46,6 +49,8 @@ impl Default for WalConfig {
     ///   seconds into about half a second.
     /// - An attempt of 10 s: a PUT of 8 MiB that isn't answered by then has most likely lost its connection.
     /// - Attempts no more than a second and a half apart (with jitter): a store that is back is noticed within two seconds.
+    /// - Blocks of 128 KiB are large enough to be read where they are: a bulk load is written once, and sorted later. In smaller
+    ///   ones a reader of one log would need thousands of GETs a GiB.
     /// - A flush at 500 MiB or 60 s bounds what a recovery has to read; 8 MiB of one log are worth an object of their own.
     fn default() -> Self {
         Self {
@@ -61,6 +66,7 @@ impl Default for WalConfig {
             flush_bytes: 500 << 20,
             flush_interval: Duration::from_secs(60),
             flush_log_bytes: 8 << 20,
+            flush_adopt_block_bytes: 128 << 10,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! dropped with the last handle of the log, after a fencing, or after the orderly close.
 
 use crate::{
-    Observer,
+    Observer, Rewrite,
     flush::Flushed,
     sequencer::CutObject,
     shared::{End, Shared},
@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Failed(String),
     /// A flush was committed. Answered once the observer knows.
     Flushed(Box<Flushed>, oneshot::Sender<()>),
+    /// A rewrite was committed. Answered likewise.
+    Rewritten(Box<Rewrite>, oneshot::Sender<()>),
     /// The last commit of the incarnation was made.
     Closed,
 }
@@ -92,6 +94,10 @@ impl Driver {
             Event::Flushed(flushed, done) => {
                 self.observer.flushed(&flushed.commit, flushed.shared, &flushed.ends);
                 // The flusher may be gone; then nobody waits.
+                let _ = done.send(());
+            }
+            Event::Rewritten(rewrite, done) => {
+                self.observer.rewritten(&rewrite.commit, rewrite.shared.clone());
                 let _ = done.send(());
             }
             Event::Fenced(why) => {

@@ -4,18 +4,21 @@
 //! 1. upload the segments, in parallel. Until they are committed they are garbage;
 //! 2. commit them. The trim point moves to `t` in the last transaction only, so that the WAL objects are there for a
 //!    recovery until everything in them is in the object index. A recovery that finds both skips what is committed;
-//! 3. drop the batches from memory, delete the WAL objects below `t`. What is left over is collected as garbage later.
+//! 3. drop the batches from memory, delete the WAL objects below `t`, unless it is them that were committed, by a manifest.
+//!    What is left over is collected as garbage later.
 //!
 //! Uploads and commits are repeated for ever while a store is out of reach. Appends go on meanwhile, until the memory that
 //! they are charged to is used up. The next flush begins after the previous one is committed.
 
 use crate::{
-    WalConfig, WalError,
+    Reservation, Rewrite, RewriteError, WalConfig, WalError,
     cleanup::Cleanup,
     driver::Event,
-    flush_plan::{Part, Segment, Sizes, plan},
+    flush_plan::{Object, Part, Segment, Sizes, plan},
     metrics::Metrics,
     mutation::{Mutation, mutated},
+    numbers::Numbers,
+    rewrite::Request,
     sequencer::{Batches, Flushable},
     shared::{Due, Shared},
     upload::backoff,
@@ -31,8 +34,7 @@ use thalweg_metadata::{
 };
 use thalweg_runtime::Runtime;
 use thalweg_segment::{
-    Encoded, ErrorKind, Index, Kind, LogId, LogState, Offset, Purpose, SegmentId, Store, WalSequence,
-    segment_path,
+    Encoded, ErrorKind, Index, Kind, LogId, LogState, Offset, Purpose, Store, WalSequence, segment_path,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -56,10 +58,18 @@ pub(crate) struct Flushed {
     pub ends: Vec<(LogId, Offset)>,
 }
 
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Committed {
+    Done,
+    /// What it was to remove does not stand as it says.
+    Stale,
+}
+
 /// A segment that is in the store.
 struct Written {
     segment: Segment,
-    id: SegmentId,
+    name: Reservation,
     shape: ObjectShape,
     index: Index,
 }
@@ -75,8 +85,10 @@ pub(crate) struct Flusher {
     pub config: WalConfig,
     pub metrics: Metrics,
     pub events: mpsc::Sender<Event>,
-    /// Number of the next segment. Counted in memory: an incarnation is one life of a process.
-    pub next_number: u64,
+    /// Names of segments.
+    pub numbers: Numbers,
+    /// Rewrites to be committed between flushes.
+    pub rewrites: mpsc::Receiver<Request>,
     /// Deletes WAL objects.
     pub cleanup: Cleanup,
 }
@@ -102,15 +114,45 @@ impl Flusher {
                     if close {
                         return Ok(());
                     }
+                    // Flushes may follow one another without a pause.
+                    while let Ok(request) = self.rewrites.try_recv() {
+                        self.rewrite(request).await?;
+                    }
                 }
                 Due::At(at) => tokio::select! {
                     biased;
                     () = self.shared.flush.notified() => {}
+                    Some(request) = self.rewrites.recv() => self.rewrite(request).await?,
                     () = sleep_until(at) => {}
                 },
-                Due::Unknown => self.shared.flush.notified().await,
+                Due::Unknown => tokio::select! {
+                    biased;
+                    () = self.shared.flush.notified() => {}
+                    Some(request) = self.rewrites.recv() => self.rewrite(request).await?,
+                },
             }
         }
+    }
+
+    /// Commits a rewrite, tells the observer, then who asked.
+    async fn rewrite(&mut self, request: Request) -> Result<(), WalError> {
+        let Request { rewrite: Rewrite { commit, shared, reservations }, done } = request;
+        let commit = Commit { trim: self.record.trim, close: false, ..commit };
+        let outcome = match self.commit(&commit).await {
+            Ok(Committed::Done) => {
+                let rewritten = Box::new(Rewrite { commit, shared, reservations });
+                self.tell(|told| Event::Rewritten(rewritten, told)).await;
+                Ok(())
+            }
+            Ok(Committed::Stale) => Err(RewriteError::Stale),
+            Err(error) => {
+                // Who asked may have given up.
+                let _ = done.send(Err(error.clone().into()));
+                return Err(error);
+            }
+        };
+        let _ = done.send(outcome);
+        Ok(())
     }
 
     /// Whether a flush is due, and if so, what it takes.
@@ -125,26 +167,32 @@ impl Flusher {
     async fn flush(&mut self, taken: Option<Flushable>, close: bool) -> Result<(), WalError> {
         let started = Instant::now();
         let trim = self.record.trim;
-        let Flushable { mut objects, end } = taken.unwrap_or(Flushable { objects: Vec::new(), end: trim });
+        let nothing = Flushable { first: trim, objects: Vec::new(), end: trim };
+        let Flushable { first, mut objects, end } = taken.unwrap_or(nothing);
         if mutated(Mutation::TrimTooEarly) {
             objects.pop();
         }
-        let segments = self.plan(objects).await;
+        let segments = self.plan(first, objects).await;
+        let adopts = segments.iter().any(|segment| segment.kind == Kind::FlushManifest);
         let written = self.write(segments).await;
         let states = final_states(&written);
         for flushed in commits(written, trim, end, close) {
-            self.commit(&flushed.commit).await?;
-            self.tell(flushed).await;
+            let committed = self.commit(&flushed.commit).await?;
+            assert_eq!(committed, Committed::Done, "a flush removes nothing that could be out of date");
+            let flushed = Box::new(flushed);
+            self.tell(|told| Event::Flushed(flushed, told)).await;
         }
         self.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
-        self.finish(states, end, close).await;
+        self.finish(states, end, adopts, close).await;
         Ok(())
     }
 
-    async fn plan(&self, objects: Vec<Arc<Batches>>) -> Vec<Segment> {
+    async fn plan(&self, first: WalSequence, objects: Vec<Arc<Batches>>) -> Vec<Segment> {
         let bases = self.bases(&objects);
-        let sizes = Sizes::new(self.config.flush_log_bytes);
-        self.runtime.compute(move || plan(&objects, &bases, sizes)).await
+        let sizes = Sizes::new(self.config.flush_log_bytes, self.config.flush_adopt_block_bytes);
+        let object = |(sequence, batches)| Object { sequence: WalSequence(sequence), batches };
+        let objects = (first.0..).zip(objects).map(object).collect();
+        self.runtime.compute(move || plan(objects, &bases, sizes)).await
     }
 
     /// The states of the logs in `objects` at their last flush. Deleted logs have none.
@@ -155,18 +203,17 @@ impl Flusher {
     }
 
     /// Uploads `segments`; returns once all of them are in the store, in the order given.
-    async fn write(&mut self, segments: Vec<Segment>) -> Vec<Written> {
-        let first = self.next_number;
-        self.next_number += segments.len() as u64;
-        let (incarnation, this) = (self.record.incarnation, &*self);
-        stream::iter(segments.into_iter().zip(first..))
-            .map(|(segment, number)| this.write_one(segment, SegmentId { incarnation, number }))
+    async fn write(&self, segments: Vec<Segment>) -> Vec<Written> {
+        let this = &*self;
+        stream::iter(segments)
+            .map(|segment| this.write_one(segment, this.numbers.reserve()))
             .buffered(PARALLEL_UPLOADS)
             .collect()
             .await
     }
 
-    async fn write_one(&self, segment: Segment, id: SegmentId) -> Written {
+    async fn write_one(&self, segment: Segment, name: Reservation) -> Written {
+        let id = name.id();
         let encode = move || (segment.encode(id), segment);
         let (Encoded { payload, size, footer, index }, segment) = self.runtime.compute(encode).await;
         let mut repetition = 0;
@@ -183,18 +230,19 @@ impl Flusher {
         self.metrics.flushed_bytes.inc_by(size);
         let shape =
             ObjectShape { size, index_position: footer.index_position, index_size: footer.index_size };
-        Written { segment, id, shape, index }
+        Written { segment, name, shape, index }
     }
 
     /// Commits, however long the metadata store is out of reach.
-    async fn commit(&mut self, commit: &Commit) -> Result<(), WalError> {
+    async fn commit(&mut self, commit: &Commit) -> Result<Committed, WalError> {
         let mut repetition = 0;
         loop {
             match self.metadata.commit(&self.record, commit.clone()).await {
                 Ok(record) => {
                     self.record = record;
-                    return Ok(());
+                    return Ok(Committed::Done);
                 }
+                Err(MetadataError::Stale { .. }) => return Ok(Committed::Stale),
                 Err(error) if is_fencing(&error) => return Err(WalError::Fenced { why: error.to_string() }),
                 Err(error @ MetadataError::Store(KvError::Closed { .. })) => {
                     return Err(WalError::Failed { why: error.to_string() });
@@ -213,22 +261,33 @@ impl Flusher {
     }
 
     /// Has the driver tell the observer, and waits until it has.
-    async fn tell(&self, flushed: Flushed) {
+    async fn tell(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
         let (done, taken_in) = oneshot::channel();
         // Where the driver is gone, this task is about to be stopped.
-        if self.events.send(Event::Flushed(Box::new(flushed), done)).await.is_ok() {
+        if self.events.send(event(done)).await.is_ok() {
             let _ = taken_in.await;
         }
     }
 
-    /// Releases what everything below `to` holds in memory and in the store.
-    async fn finish(&mut self, states: BTreeMap<LogId, Arc<LogState>>, to: WalSequence, close: bool) {
+    /// Releases what everything below `to` holds in memory and, unless that is adopted, in the store.
+    async fn finish(
+        &mut self,
+        states: BTreeMap<LogId, Arc<LogState>>,
+        to: WalSequence,
+        adopted: bool,
+        close: bool,
+    ) {
         self.keep(states);
-        let gone = self.shared.core.lock().sequencer.trim(to);
+        let (from, gone) = {
+            let sequencer = &mut self.shared.core.lock().sequencer;
+            (sequencer.trim_point(), sequencer.trim(to))
+        };
         // Hundreds of thousands of batches are dropped here.
         self.runtime.compute(move || drop(gone)).await;
         self.metrics.trim_point.set(i64::try_from(to.0).unwrap_or(i64::MAX));
-        self.cleanup.delete_below(to);
+        if !adopted {
+            self.cleanup.delete(from..to);
+        }
         if close {
             self.cleanup.finish(LAST_CLEANUP).await;
         }
@@ -261,7 +320,7 @@ fn final_states(written: &[Written]) -> BTreeMap<LogId, Arc<LogState>> {
 /// The commits of a flush in order. A commit takes one shared segment; the trim point moves in the last one only.
 fn commits(written: Vec<Written>, from: WalSequence, to: WalSequence, close: bool) -> Vec<Flushed> {
     let (shared, own): (Vec<_>, Vec<_>) =
-        written.into_iter().partition(|written| written.segment.kind == Kind::Shared);
+        written.into_iter().partition(|written| written.segment.kind != Kind::Log);
     if shared.is_empty() && own.is_empty() && from == to && !close {
         return Vec::new();
     }
@@ -283,7 +342,9 @@ fn commits(written: Vec<Written>, from: WalSequence, to: WalSequence, close: boo
 }
 
 fn shared_commit(written: Written, trim: WalSequence) -> Flushed {
-    let record = SharedRecord { id: written.id, shape: written.shape, adopts: None };
+    let id = written.name.id();
+    let adopts = (written.segment.kind == Kind::FlushManifest).then_some(id.incarnation);
+    let record = SharedRecord { id, shape: written.shape, adopts };
     Flushed {
         commit: Commit { shared: Some(record), trim, ..Commit::default() },
         ends: written.segment.ends().collect(),
@@ -297,7 +358,7 @@ fn log_record(part: &Part, written: &Written) -> LogSegmentRecord {
         base_offset: part.base_offset,
         end_offset: part.end_offset(),
         max_timestamp: part.max_timestamp,
-        id: written.id,
+        id: written.name.id(),
         shape: written.shape,
     }
 }

@@ -3,11 +3,20 @@
 //! A log with enough bytes gets segments of its own; the others share segments, in order of their ids. A state block is
 //! the fold of exactly the flushed batches onto the state at the previous flush, never the live state, which knows batches
 //! that may yet be lost.
+//!
+//! A bulk load is not written again: where the WAL objects hold large blocks, the flush commits them as they are, by a manifest
+//! of where their blocks lie. They stay until the compaction has sorted what they hold; so each byte is written once before
+//! it is sorted, whatever the load.
 
-use crate::sequencer::Batches;
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use crate::{sequencer::Batches, upload};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 use thalweg_segment::{
-    AbortedTransaction, Batch, Encoded, Kind, LogId, LogState, Offset, SegmentId, SegmentWriter,
+    AbortedTransaction, BLOCK_TARGET_BYTES, Batch, BlockEntry, Encoded, Kind, LogId, LogState, Offset,
+    SegmentId, SegmentWriter, WalSequence,
 };
 
 /// A segment of one log is ended once it has this many bytes. One PUT carries it on every store.
@@ -24,22 +33,36 @@ pub(crate) struct Sizes {
     pub log: usize,
     /// A shared segment is ended at this size.
     pub shared: usize,
+    /// Objects whose blocks have this many bytes on average are adopted by reference.
+    pub adopted_block: usize,
 }
 
 impl Sizes {
-    /// The usual sizes, where logs of `own` bytes get segments of their own.
-    pub fn new(own: usize) -> Self {
-        Self { own, log: LOG_SEGMENT_BYTES.max(own), shared: SHARED_SEGMENT_BYTES }
+    /// The usual sizes, where logs of `own` bytes get segments of their own, and objects with blocks of `adopted_block` are
+    /// adopted.
+    pub fn new(own: usize, adopted_block: usize) -> Self {
+        Self { own, log: LOG_SEGMENT_BYTES.max(own), shared: SHARED_SEGMENT_BYTES, adopted_block }
     }
 }
 
 /// A segment to be written.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// [`Kind::Log`] with one part, or [`Kind::Shared`].
+    /// [`Kind::Log`] with one part, [`Kind::Shared`] or [`Kind::FlushManifest`].
     pub kind: Kind,
     /// By log.
     pub parts: Vec<Part>,
+    /// The WAL objects that a manifest refers to.
+    adopted: Vec<Object>,
+}
+
+/// A WAL object.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    /// Its number.
+    pub sequence: WalSequence,
+    /// What it holds.
+    pub batches: Arc<Batches>,
 }
 
 /// What a segment holds of one log.
@@ -68,16 +91,20 @@ struct Run {
 /// at the previous flush; logs that it lacks were deleted, and batches that it includes are in the object index already:
 /// both are left out.
 pub(crate) fn plan(
-    objects: &[Arc<Batches>],
+    objects: Vec<Object>,
     bases: &BTreeMap<LogId, Arc<LogState>>,
     sizes: Sizes,
 ) -> Vec<Segment> {
+    let logs = objects_by_log(&objects, bases);
+    if is_bulk(&logs, sizes.adopted_block) {
+        let parts = logs.iter().flat_map(|(log, (base, objects))| fold(*log, base, objects, usize::MAX));
+        return vec![Segment { kind: Kind::FlushManifest, parts: parts.collect(), adopted: objects }];
+    }
     let (mut segments, mut shared) = (Vec::new(), Shared::default());
-    for (log, objects) in objects_by_log(objects) {
-        let Some(base) = bases.get(&log) else { continue };
+    for (log, (base, objects)) in logs {
         let parts = fold(log, base, &objects, sizes.log);
         if parts.iter().map(|part| part.bytes).sum::<usize>() >= sizes.own {
-            segments.extend(parts.into_iter().map(|part| Segment { kind: Kind::Log, parts: vec![part] }));
+            segments.extend(parts.into_iter().map(|part| Segment::new(Kind::Log, vec![part])));
         } else {
             parts.into_iter().for_each(|part| shared.push(part, sizes.shared));
         }
@@ -86,12 +113,40 @@ pub(crate) fn plan(
     segments
 }
 
-fn objects_by_log(objects: &[Arc<Batches>]) -> BTreeMap<LogId, Vec<&Arc<Batches>>> {
-    let mut by_log: BTreeMap<LogId, Vec<_>> = BTreeMap::new();
-    for object in objects {
-        object.keys().for_each(|log| by_log.entry(*log).or_default().push(object));
+/// What there is of each log that wasn't deleted: its state at the previous flush, and the objects that hold batches of it.
+type ByLog<'a> = BTreeMap<LogId, (&'a LogState, Vec<&'a Arc<Batches>>)>;
+
+fn objects_by_log<'a>(objects: &'a [Object], bases: &'a BTreeMap<LogId, Arc<LogState>>) -> ByLog<'a> {
+    let mut by_log = ByLog::new();
+    for Object { batches, .. } in objects {
+        for log in batches.keys() {
+            if let Some(base) = bases.get(log) {
+                by_log.entry(*log).or_insert_with(|| (base, Vec::new())).1.push(batches);
+            }
+        }
     }
     by_log
+}
+
+/// The blocks of objects that are adopted hold at most this many batches on average: a manifest has an entry for each.
+const ADOPTED_BATCHES: usize = 32;
+
+/// Whether the objects hold blocks of `block_bytes` on average, of batches that aren't tiny, and none of them is committed
+/// already.
+fn is_bulk(logs: &ByLog<'_>, block_bytes: usize) -> bool {
+    let (mut bytes, mut blocks, mut batches) = (0, 0, 0);
+    for (log, (base, objects)) in logs {
+        for of_log in objects.iter().filter_map(|object| object.get(log)) {
+            if of_log.first().is_some_and(|first| first.base_offset() < base.end) {
+                return false;
+            }
+            let in_object = of_log.iter().map(Batch::len).sum::<usize>();
+            bytes += in_object;
+            blocks += in_object.div_ceil(BLOCK_TARGET_BYTES);
+            batches += of_log.len();
+        }
+    }
+    blocks > 0 && bytes / blocks >= block_bytes && batches <= blocks * ADOPTED_BATCHES
 }
 
 /// Folds the batches of `log` onto `base`, and ends a part whenever it has `part_bytes`.
@@ -153,16 +208,43 @@ impl Part {
 
     fn write(&self, writer: &mut SegmentWriter) {
         self.batches().for_each(|batch| writer.batch(self.log, batch));
+        self.write_state(writer);
+    }
+
+    fn write_state(&self, writer: &mut SegmentWriter) {
         writer.state(self.log, &self.state);
         self.aborted.iter().for_each(|transaction| writer.aborted(self.log, *transaction));
     }
 }
 
 impl Segment {
+    fn new(kind: Kind, parts: Vec<Part>) -> Self {
+        Self { kind, parts, adopted: Vec::new() }
+    }
+
     /// The object's bytes.
     pub fn encode(&self, id: SegmentId) -> Encoded {
+        if self.kind == Kind::FlushManifest {
+            return self.encode_manifest(id);
+        }
         let mut writer = SegmentWriter::new(self.kind, id.incarnation, id.number);
         self.parts.iter().for_each(|part| part.write(&mut writer));
+        writer.finish()
+    }
+
+    fn encode_manifest(&self, id: SegmentId) -> Encoded {
+        let logs: BTreeSet<LogId> = self.parts.iter().map(|part| part.log).collect();
+        let of_object = |object: &Object| {
+            // As it was written: the same batches make the same object.
+            let written = upload::encode(id.incarnation, object.sequence, &object.batches);
+            let at = |block| BlockEntry { object: object.sequence.0, ..block };
+            written.index.blocks.into_iter().map(at).collect::<Vec<_>>()
+        };
+        let mut blocks: Vec<_> = self.adopted.iter().flat_map(of_object).collect();
+        blocks.retain(|block| logs.contains(&block.log));
+        blocks.sort_by_key(|block| (block.log, block.base_offset));
+        let mut writer = SegmentWriter::manifest(id.incarnation, id.number, blocks);
+        self.parts.iter().for_each(|part| part.write_state(&mut writer));
         writer.finish()
     }
 
@@ -191,7 +273,7 @@ impl Shared {
 
     fn end_segment(&mut self) {
         self.bytes = 0;
-        self.done.push(Segment { kind: Kind::Shared, parts: std::mem::take(&mut self.parts) });
+        self.done.push(Segment::new(Kind::Shared, std::mem::take(&mut self.parts)));
     }
 
     fn finish(mut self) -> Vec<Segment> {

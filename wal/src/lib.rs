@@ -29,8 +29,10 @@ mod gathering;
 mod hedge;
 mod metrics;
 mod mutation;
+mod numbers;
 mod probe;
 mod recovery;
+mod rewrite;
 #[cfg(test)]
 mod scripted_store;
 mod sequencer;
@@ -42,5 +44,7 @@ pub use config::*;
 pub use continuity::{Overlap, OwnedLog};
 #[cfg(feature = "mutations")]
 pub use mutation::{Mutation, set_mutation};
+pub use numbers::Reservation;
 pub use recovery::*;
+pub use rewrite::{Rewrite, RewriteError};
 pub use wal::*;

@@ -69,6 +69,8 @@ pub(crate) struct CutObject {
 /// What a flush may take: the objects `[trim, end)`, all of them durable.
 #[derive(Debug)]
 pub(crate) struct Flushable {
+    /// The sequence of the first.
+    pub first: WalSequence,
     /// The objects' batches, in order of their sequence.
     pub objects: Vec<Arc<Batches>>,
     /// The sequence after the last: the next trim point.
@@ -340,7 +342,7 @@ impl Sequencer {
     pub fn flushable(&self) -> Option<Flushable> {
         let count = (self.low.0 - self.trim.0) as usize;
         let objects = self.issued.iter().take(count).map(|object| object.batches.clone()).collect();
-        (count > 0).then_some(Flushable { objects, end: self.low })
+        (count > 0).then_some(Flushable { first: self.trim, objects, end: self.low })
     }
 
     /// A committed flush has moved the trim point to `to`. Returns what is no longer needed, for the caller to drop where it

@@ -12,7 +12,7 @@ use crate::{
     hedge::HedgePolicy,
     metrics::Metrics,
     mutation::{Mutation, mutated},
-    sequencer::CutObject,
+    sequencer::{Batches, CutObject},
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -86,12 +86,9 @@ impl Uploader {
     }
 
     async fn encode(&self, object: CutObject) -> Encoded {
-        let writer = SegmentWriter::new(Kind::Wal, self.incarnation, object.sequence.0);
-        if object.bytes < COMPUTE_BYTES {
-            encode(writer, &object)
-        } else {
-            self.runtime.compute(move || encode(writer, &object)).await
-        }
+        let (incarnation, bytes) = (self.incarnation, object.bytes);
+        let encode = move || encode(incarnation, object.sequence, &object.batches);
+        if bytes < COMPUTE_BYTES { encode() } else { self.runtime.compute(encode).await }
     }
 
     /// One PUT and, where it is slow, a second one of the same key and bytes. The first that shows anything decides; the
@@ -191,8 +188,9 @@ impl Uploader {
     }
 }
 
-fn encode(mut writer: SegmentWriter, object: &CutObject) -> Encoded {
-    for (log, batches) in object.batches.iter() {
+pub(crate) fn encode(incarnation: Incarnation, sequence: WalSequence, batches: &Batches) -> Encoded {
+    let mut writer = SegmentWriter::new(Kind::Wal, incarnation, sequence.0);
+    for (log, batches) in batches {
         batches.iter().for_each(|batch| writer.batch(*log, batch));
     }
     writer.finish()

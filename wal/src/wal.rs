@@ -8,7 +8,9 @@ use crate::{
     flush::Flusher,
     hedge::HedgePolicy,
     metrics::Metrics,
+    numbers::{Numbers, Reservation},
     probe::Probe,
+    rewrite::{self, Rewrite, RewriteError},
     sequencer::{Limits, Sequencer},
     shared::{Base, End, Progress, Shared},
     upload::Uploader,
@@ -17,8 +19,8 @@ use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::{Commit, IncarnationRecord, IncarnationState, Metadata};
 use thalweg_runtime::{Runtime, TaskHandle};
-use thalweg_segment::{Batch, Forgetting, Index, LogId, LogState, Offset, Store, WalSequence};
-use tokio::time::Instant;
+use thalweg_segment::{Batch, Forgetting, Index, LogId, LogState, Offset, SegmentId, Store, WalSequence};
+use tokio::{sync::mpsc, time::Instant};
 
 /// What the owner of the logs is told. Called from the WAL's tasks; must not block.
 pub trait Observer: Send + Sync + 'static {
@@ -29,6 +31,9 @@ pub trait Observer: Send + Sync + 'static {
     /// which its batches need not be held in memory any more.
     fn flushed(&self, commit: &Commit, shared: Option<Arc<Index>>, flushed: &[(LogId, Offset)]);
 
+    /// A rewrite was committed: the object index has what it adds, and no longer what it removes.
+    fn rewritten(&self, commit: &Commit, shared: Option<Arc<Index>>);
+
     /// This incarnation can neither acknowledge nor commit any more. Called once; nothing follows it.
     fn fenced(&self, why: &str);
 }
@@ -38,6 +43,8 @@ pub trait Observer: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Wal {
     shared: Arc<Shared>,
+    numbers: Numbers,
+    rewrites: mpsc::Sender<rewrite::Request>,
     /// The driver, which owns all other tasks.
     _driver: Arc<TaskHandle>,
 }
@@ -63,6 +70,8 @@ impl Wal {
         let metrics = Metrics::register(registry);
         let shared = Arc::new(Shared::new(sequencer(&config, &record)));
         let (sender, events) = events();
+        let (rewrites, requests) = rewrite::requests();
+        let numbers = Numbers::new(record.incarnation);
         let uploader = Arc::new(Uploader {
             runtime: runtime.clone(),
             store: store.clone(),
@@ -79,7 +88,7 @@ impl Wal {
             incarnation: record.incarnation,
             events: sender.clone(),
         };
-        let cleanup = Cleanup::start(&runtime, store.clone(), record.incarnation, record.trim);
+        let cleanup = Cleanup::start(&runtime, store.clone(), record.incarnation);
         let flusher = Flusher {
             shared: shared.clone(),
             runtime: runtime.clone(),
@@ -89,7 +98,8 @@ impl Wal {
             config,
             metrics,
             events: sender.clone(),
-            next_number: 0,
+            numbers: numbers.clone(),
+            rewrites: requests,
             cleanup,
         };
         let tasks = [
@@ -100,7 +110,7 @@ impl Wal {
         let driver =
             Driver { shared: shared.clone(), uploader, observer, sender, events, uploads, _tasks: tasks };
         let driver = runtime.spawn_essential("the driver of the write-ahead log", driver.run());
-        Self { shared, _driver: Arc::new(driver) }
+        Self { shared, numbers, rewrites, _driver: Arc::new(driver) }
     }
 
     /// Tells the state of `log` at its committed end, from which flushes compute state blocks. Before its first append: what
@@ -166,6 +176,35 @@ impl Wal {
     pub async fn close(&self) -> Result<(), WalError> {
         self.ask_flush(true);
         self.progress(|_| false).await
+    }
+
+    /// The name of a segment to be written beside the flushes.
+    pub fn reserve(&self) -> Reservation {
+        self.numbers.reserve()
+    }
+
+    /// Whether a segment of this incarnation is being written, or waits for its commit. To be asked before the object index,
+    /// which learns of a segment before its reservation ends.
+    pub fn is_reserved(&self, id: SegmentId) -> bool {
+        self.numbers.is_reserved(id)
+    }
+
+    /// Everything of this incarnation below this sequence is committed, and its objects are deleted but for those that
+    /// manifests refer to.
+    pub fn trim_point(&self) -> WalSequence {
+        self.shared.progress.borrow().trim
+    }
+
+    /// Commits a rewrite, between flushes, and returns once the observer knows. Goes on for as long as the metadata store is
+    /// out of reach. Where this is dropped before, the rewrite may still be committed.
+    pub async fn rewrite(&self, rewrite: Rewrite) -> Result<(), RewriteError> {
+        if let Some(outcome) = rewrite::ask(&self.rewrites, rewrite).await {
+            return outcome;
+        }
+        // The flusher has ended: the driver says how.
+        self.progress(|_| false).await?;
+        let why = "it is closed".into();
+        Err(WalError::Failed { why }.into())
     }
 
     /// Asks for a flush of everything appended so far: what is below the returned sequence.

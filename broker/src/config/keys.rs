@@ -240,6 +240,13 @@ const OWN: &[OwnKey] = &[
         "A log with this many bytes in a flush gets a segment of its own.",
     ),
     (
+        "flush.adopt.block.bytes",
+        Kind::Long,
+        "131072",
+        "[1,...]",
+        "A flush whose objects hold this many bytes of a log on average commits them as they are in place of writing them again.",
+    ),
+    (
         "request.other.max.bytes",
         Kind::Int,
         "4194304",

@@ -255,6 +255,7 @@ impl Config {
             flush_bytes: size("flush.bytes").min((memory.produce - memory.log_cache) / 3 * 2),
             flush_interval: millis(self.number("flush.interval.ms")),
             flush_log_bytes: size("flush.log.bytes"),
+            flush_adopt_block_bytes: size("flush.adopt.block.bytes"),
             ..WalConfig::default()
         }
     }

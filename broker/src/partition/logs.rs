@@ -88,6 +88,10 @@ impl Observer for Logs {
         }
     }
 
+    fn rewritten(&self, commit: &Commit, shared: Option<Arc<Index>>) {
+        self.index.rewrite(commit, shared);
+    }
+
     fn fenced(&self, why: &str) {
         tracing::error!(why, "fenced: another process owns this broker's logs now");
         self.close_all(Closed::NotOwner);

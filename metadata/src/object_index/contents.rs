@@ -1,12 +1,13 @@
 //! What the index in memory notes of one object.
 
 use super::{Extent, ObjectRef};
-use crate::LogSegmentRecord;
+use crate::{LogSegmentRecord, ObjectRecord, SharedRecord};
 use std::sync::Arc;
 use thalweg_segment::{BlockEntry, Index, LogId, OBJECT_HEADER_LEN, Offset};
 
 /// What one object holds: an extent for each log, and of which logs it has the state, at which offset.
 pub(super) struct Contents {
+    pub(super) record: ObjectRecord,
     pub(super) extents: Vec<(LogId, Extent)>,
     pub(super) states: Vec<(LogId, Offset, Arc<ObjectRef>)>,
 }
@@ -23,20 +24,27 @@ impl Contents {
             bytes: record.shape.index_position.saturating_sub(OBJECT_HEADER_LEN as u64),
             object: object.clone(),
         };
-        Self { extents: vec![(record.log, extent)], states: vec![(record.log, record.end_offset, object)] }
+        Self {
+            record: ObjectRecord::Log(*record),
+            extents: vec![(record.log, extent)],
+            states: vec![(record.log, record.end_offset, object)],
+        }
     }
 
     /// A shared segment or a manifest.
-    pub(super) fn of_shared(object: &Arc<ObjectRef>, index: &Index) -> Self {
+    pub(super) fn of_shared(record: &SharedRecord, index: &Index) -> (Arc<ObjectRef>, Self) {
+        let object = &ObjectRef::of_shared(record);
         let of_one_log = |a: &BlockEntry, b: &BlockEntry| a.log == b.log;
-        Self {
+        let contents = Self {
+            record: ObjectRecord::Shared(*record),
             extents: index
                 .blocks
                 .chunk_by(of_one_log)
                 .filter_map(|blocks| Some((blocks.first()?.log, extent_of(blocks, object)?)))
                 .collect(),
             states: index.states.iter().map(|state| (state.log, state.end, object.clone())).collect(),
-        }
+        };
+        (object.clone(), contents)
     }
 }
 

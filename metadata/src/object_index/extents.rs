@@ -1,8 +1,8 @@
 //! What the index has of one log: extents that never overlap, whatever the objects do.
 
 use super::{BlockRef, ObjectRef};
-use std::sync::Arc;
-use thalweg_segment::{BatchEntry, BlockEntry, Index, Kind, LogId, Offset};
+use std::{collections::BTreeSet, sync::Arc};
+use thalweg_segment::{BatchEntry, BlockEntry, Index, Kind, LogId, Offset, SegmentId};
 
 /// Offsets of one log that lie in one object.
 #[derive(Clone, Debug)]
@@ -34,8 +34,9 @@ impl Extent {
     /// compaction, a manifest's blocks are small and lie in many objects.
     fn rank(&self) -> u8 {
         match self.object.kind {
-            Kind::Log => 2,
-            Kind::Shared => 1,
+            Kind::Log => 3,
+            Kind::Shared => 2,
+            Kind::FlushManifest => 1,
             Kind::Manifest | Kind::Wal | Kind::Fence => 0,
         }
     }
@@ -103,6 +104,39 @@ impl LogExtents {
         }
     }
 
+    /// Forgets what lies in the objects `gone`.
+    pub(super) fn drop_objects(&mut self, gone: &BTreeSet<SegmentId>) {
+        self.sorted.retain(|extent| !gone.contains(&extent.object.id));
+        self.state.take_if(|(_, object)| gone.contains(&object.id));
+    }
+
+    /// Whether one of `objects` holds anything of this.
+    pub(super) fn any_in(&self, objects: &BTreeSet<SegmentId>) -> bool {
+        self.objects().any(|object| objects.contains(&object.id))
+    }
+
+    /// Whether the log ends where it does, with a state no older than now, once `gone` are replaced by objects which have
+    /// extents up to `end` and a state at `state`.
+    pub(super) fn keeps_end(
+        &self,
+        gone: &BTreeSet<SegmentId>,
+        end: Option<Offset>,
+        state: Option<Offset>,
+    ) -> bool {
+        let stays = |object: &Arc<ObjectRef>| !gone.contains(&object.id);
+        let kept_state = self.state.as_ref().filter(|(_, object)| stays(object)).map(|(end, _)| *end);
+        let kept_end = self.sorted.iter().rfind(|extent| stays(&extent.object)).map(|extent| extent.end);
+        let new_state = kept_state.max(state);
+        new_state >= self.state.as_ref().map(|(end, _)| *end)
+            && kept_end.max(end).max(new_state).unwrap_or_default() == self.end()
+    }
+
+    /// The objects that hold something of the log, some of them more than once.
+    fn objects(&self) -> impl Iterator<Item = &Arc<ObjectRef>> {
+        let of_state = self.state.iter().map(|(_, object)| object);
+        self.sorted.iter().map(|extent| &extent.object).chain(of_state)
+    }
+
     pub(super) fn state(&self) -> Option<&(Offset, Arc<ObjectRef>)> {
         self.state.as_ref()
     }
@@ -124,7 +158,7 @@ mod tests {
     use super::*;
     use crate::ObjectShape;
     use proptest::prelude::*;
-    use thalweg_segment::{SegmentId, segment_path};
+    use thalweg_segment::segment_path;
 
     fn extent(number: u64, kind: Kind, base: i64, length: i64) -> Extent {
         let id = SegmentId { number, ..SegmentId::default() };

@@ -232,3 +232,53 @@ async fn an_index_block_that_is_gone_or_another_objects_is_an_error_and_is_not_k
     flushes.store.put(&path, good.into(), Purpose::Flush).await.expect("written");
     assert_eq!(index.blocks_at(A, Offset(0), 1).await.expect("readable").len(), 1);
 }
+
+#[tokio::test]
+async fn a_rewrite_takes_the_place_of_what_it_removes_also_after_a_restart() {
+    let mut flushes = flushes().await;
+    let (one, two) = (LogId(1), LogId(2));
+    let (first, first_index) = flushes.shared(&[(one, vec![batch(0, 5)]), (two, vec![batch(0, 1)])]).await;
+    let (second, second_index) = flushes.shared(&[(one, vec![batch(5, 5)])]).await;
+    let index = flushes.load().await;
+    for (record, contents) in [(first, first_index), (second, second_index)] {
+        let commit = Commit { shared: Some(record), ..Commit::default() };
+        flushes.commit(&commit).await;
+        index.add(&commit, Some(contents));
+    }
+    let replacement = flushes.log(one, vec![batch(0, 5), batch(5, 5)]).await;
+    let (rest, rest_index) = flushes.shared(&[(two, vec![batch(0, 1)])]).await;
+    let rewrite = Commit {
+        shared: Some(rest),
+        logs: vec![replacement],
+        removed: vec![ObjectRecord::Shared(first), ObjectRecord::Shared(second)],
+        ..Commit::default()
+    };
+    assert!(index.keeps_ends(&rewrite, Some(&rest_index)));
+    flushes.commit(&rewrite).await;
+    index.rewrite(&rewrite, Some(rest_index));
+    for index in [index, flushes.load().await] {
+        assert_eq!(shape_of(&index, one), [(0, 10, Kind::Log)]);
+        assert_eq!(shape_of(&index, two), [(0, 1, Kind::Shared)]);
+        assert_eq!((index.committed_end(one), index.committed_end(two)), (Offset(10), Offset(1)));
+        assert_eq!(index.objects(), [ObjectRecord::Log(replacement), ObjectRecord::Shared(rest)]);
+        assert!(index.has_object(rest.id) && !index.has_object(first.id));
+        let states = index.states(&[one, two]).await.unwrap();
+        assert_eq!(states, [(one, flushes.state(one)), (two, flushes.state(two))]);
+    }
+}
+
+#[tokio::test]
+async fn a_rewrite_that_would_lose_the_end_or_the_state_of_a_log_is_told_before() {
+    let mut flushes = flushes().await;
+    let log = LogId(1);
+    let (first, first_index) = flushes.shared(&[(log, vec![batch(0, 5)])]).await;
+    let (second, second_index) = flushes.shared(&[(log, vec![batch(5, 5)])]).await;
+    let index = flushes.load().await;
+    index.add(&Commit { shared: Some(first), ..Commit::default() }, Some(first_index.clone()));
+    index.add(&Commit { shared: Some(second), ..Commit::default() }, Some(second_index));
+    let remove = |record| Commit { removed: vec![ObjectRecord::Shared(record)], ..Commit::default() };
+    assert!(index.keeps_ends(&remove(first), None), "a log may lose its first records");
+    assert!(!index.keeps_ends(&remove(second), None));
+    // What ends earlier can't take its place.
+    assert!(!index.keeps_ends(&Commit { shared: Some(first), ..remove(second) }, Some(&first_index)));
+}

@@ -266,5 +266,6 @@ fn draw_config(world: &World) -> WalConfig {
         flush_bytes: pick(&[500, 3000, 100_000]) as usize,
         flush_interval: world.millis(500, 20_000),
         flush_log_bytes: pick(&[400, 1500, 100_000]) as usize,
+        flush_adopt_block_bytes: pick(&[1, 300, 100_000]) as usize,
     }
 }

@@ -222,6 +222,11 @@ impl Observer for Table {
         }
     }
 
+    fn rewritten(&self, commit: &Commit, shared: Option<Arc<Index>>) {
+        self.world.event(format_args!("{} committed a rewrite", self.incarnation));
+        self.index.rewrite(commit, shared);
+    }
+
     fn fenced(&self, why: &str) {
         self.world.event(format_args!("{} is fenced: {why}", self.incarnation));
         self.fenced.store(true, Ordering::Relaxed);

@@ -378,8 +378,8 @@ impl Model {
         let low = self.low();
         let flushable = self.sequencer.flushable();
         assert_eq!(flushable.is_some(), low > self.trim);
-        let Some(Flushable { objects, end }) = flushable else { return };
-        assert_eq!(end, WalSequence(low));
+        let Some(Flushable { first, objects, end }) = flushable else { return };
+        assert_eq!((first, end), (WalSequence(self.trim), WalSequence(low)));
         let expected = &self.objects[self.trim as usize..low as usize];
         assert!(objects.iter().zip(expected).all(|(a, b)| Arc::ptr_eq(a, &b.batches)));
         self.sequencer.trim(end);

@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
-use thalweg_metadata::{KeyValueStore, KvError, MemoryKv, Transaction};
+use thalweg_metadata::{KeyValueStore, KvError, MemoryKv, ObjectRecord, SharedRecord, Transaction};
 use thalweg_segment::{
     BrokerEpoch, BrokerId, Kind, SegmentWriter, read_index, read_states, segment_path, testing::BatchBuilder,
     wal_path, wal_prefix,
@@ -24,6 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 enum Told {
     Durable(Vec<(LogId, Offset)>),
     Flushed(Commit, Vec<(LogId, Offset)>),
+    Rewritten(Commit),
     Fenced(String),
 }
 
@@ -38,6 +39,11 @@ impl Observer for Recorder {
     fn flushed(&self, commit: &Commit, shared: Option<Arc<Index>>, flushed: &[(LogId, Offset)]) {
         assert_eq!(shared.is_some(), commit.shared.is_some());
         self.0.lock().push(Told::Flushed(commit.clone(), flushed.to_vec()));
+    }
+
+    fn rewritten(&self, commit: &Commit, shared: Option<Arc<Index>>) {
+        assert_eq!(shared.is_some(), commit.shared.is_some());
+        self.0.lock().push(Told::Rewritten(commit.clone()));
     }
 
     fn fenced(&self, why: &str) {
@@ -276,6 +282,7 @@ async fn a_panic_of_one_of_its_tasks_and_a_closed_metadata_store_are_told_to_the
             panic!("of the observer");
         }
         fn flushed(&self, _: &Commit, _: Option<Arc<Index>>, _: &[(LogId, Offset)]) {}
+        fn rewritten(&self, _: &Commit, _: Option<Arc<Index>>) {}
         fn fenced(&self, _: &str) {}
     }
     let bench = Bench::start(WalConfig::default(), []).await;
@@ -488,4 +495,62 @@ async fn whatever_the_store_does_everything_is_acknowledged_in_order_and_flushed
         assert_eq!(bench.ends(), ends, "seed {seed}");
         assert_eq!(bench.committed().await, ends, "seed {seed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_load_is_committed_by_reference_and_its_objects_stay() {
+    let config = WalConfig { flush_adopt_block_bytes: 1, ..WalConfig::default() };
+    let bench = Bench::start(config, []).await;
+    (0..3).for_each(|offset| bench.append(1, offset));
+    bench.wal.flush().await.unwrap();
+    let commits = bench.commits();
+    let [commit] = &commits[..] else { panic!("{commits:?}") };
+    let manifest = commit.shared.unwrap();
+    let own = bench.record.incarnation;
+    assert_eq!((manifest.adopts, manifest.id.incarnation, commit.trim), (Some(own), own, WalSequence(1)));
+    sleep(100 * SECOND).await;
+    assert_eq!(bench.wal_objects().await, 1);
+    let store = bench.store.store(&bench.runtime);
+    let (footer, index) = read_index(&store, &segment_path(manifest.id)).await.unwrap();
+    assert_eq!(footer.kind, Kind::FlushManifest);
+    assert_eq!(index.states[0].end, Offset(3));
+    let states = read_states(&store, &segment_path(manifest.id), &index.states).await.unwrap();
+    assert_eq!(states[0].end, Offset(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewrite_is_committed_beside_the_flushes_or_refused_as_a_whole() {
+    let bench = Bench::start(WalConfig::default(), []).await;
+    bench.append(1, 0);
+    bench.wal.flush().await.unwrap();
+    let flushed = bench.commits()[0].shared.unwrap();
+    let replaced = |name: &Reservation| Commit {
+        shared: Some(SharedRecord { id: name.id(), ..flushed }),
+        removed: vec![ObjectRecord::Shared(flushed)],
+        ..Commit::default()
+    };
+    let name = bench.wal.reserve();
+    let (id, commit) = (name.id(), replaced(&name));
+    assert!(id.number > flushed.id.number && bench.wal.is_reserved(id));
+    let rewrite = |commit, name| Rewrite { commit, shared: Some(Arc::default()), reservations: vec![name] };
+    bench.wal.rewrite(rewrite(commit, name)).await.unwrap();
+    assert!(!bench.wal.is_reserved(id));
+    let rewritten = |told: &Told| matches!(told, Told::Rewritten(commit) if commit.shared.unwrap().id == id);
+    assert_eq!(bench.told().iter().filter(|told| rewritten(told)).count(), 1);
+    assert_eq!(bench.metadata.shared_records().await.unwrap()[0].id, id);
+
+    let name = bench.wal.reserve();
+    let again = replaced(&name);
+    let refused = bench.wal.rewrite(rewrite(again, name)).await;
+    assert!(matches!(refused, Err(RewriteError::Stale)), "{refused:?}");
+    assert_eq!(bench.metadata.shared_records().await.unwrap().len(), 1);
+
+    bench.append(1, 1);
+    bench.wal.flush().await.unwrap();
+    assert_eq!(bench.wal.trim_point(), WalSequence(2));
+    bench.wal.close().await.unwrap();
+    let name = bench.wal.reserve();
+    let late = replaced(&name);
+    let refused = bench.wal.rewrite(rewrite(late, name)).await;
+    assert!(matches!(refused, Err(RewriteError::Ended(_))), "{refused:?}");
 }
