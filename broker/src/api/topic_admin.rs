@@ -61,7 +61,7 @@ impl From<MetadataError> for Refused {
         let code = match &error {
             MetadataError::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
             MetadataError::NoSuchTopic { .. } => ErrorCode::UnknownTopicOrPartition,
-            MetadataError::Conflict { .. } => ErrorCode::RequestTimedOut,
+            MetadataError::Conflict { .. } | MetadataError::Stale { .. } => ErrorCode::RequestTimedOut,
             MetadataError::Fenced { .. } => ErrorCode::NotController,
             MetadataError::Store(thalweg_metadata::KvError::Fenced { .. }) => ErrorCode::NotController,
             MetadataError::Store(_) => ErrorCode::RequestTimedOut,
