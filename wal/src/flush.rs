@@ -204,7 +204,7 @@ impl Flusher {
 
     /// Uploads `segments`; returns once all of them are in the store, in the order given.
     async fn write(&self, segments: Vec<Segment>) -> Vec<Written> {
-        let this = &*self;
+        let this = self;
         stream::iter(segments)
             .map(|segment| this.write_one(segment, this.numbers.reserve()))
             .buffered(PARALLEL_UPLOADS)

@@ -87,7 +87,7 @@ fn a_wal_object_is_garbage_where_no_manifest_refers_to_it_and_its_writer_needs_i
         (LATER, 0, false),
     ] {
         let path = wal_path(writer, WalSequence(sequence));
-        assert_eq!(judge(&[path.clone()], FENCE + 1), [expected], "{writer} {sequence}");
+        assert_eq!(judge(std::slice::from_ref(&path), FENCE + 1), [expected], "{writer} {sequence}");
         assert_eq!(judge(&[path], FENCE), [false], "{writer} {sequence}, as small as a fence");
     }
 }
@@ -184,8 +184,8 @@ proptest! {
                 there.remove(&paths.iter().position(|other| *other == path).expect("one of ours"));
             }
         }
-        for at in 0..paths.len() {
-            prop_assert_eq!(there.contains(&at), !is_garbage.contains(&at), "{}", paths[at]);
+        for (at, path) in paths.iter().enumerate() {
+            prop_assert_eq!(there.contains(&at), !is_garbage.contains(&at), "{}", path);
         }
     }
 }
