@@ -27,6 +27,7 @@ use thalweg_metadata::{
     IncarnationRecord, IncarnationState, IndexError, KeyValueStore, Metadata, MetadataError,
     MetadataErrorKind, ObjectIndex,
 };
+use thalweg_object_compactor::deletion::Deletion;
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Incarnation, LogId, Store};
 use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
@@ -71,6 +72,12 @@ pub struct Broker {
     pub dynamic: RwLock<Arc<DynamicSettings>>,
     /// The cluster's id.
     pub cluster_id: String,
+    /// Objects.
+    pub store: Store,
+    /// Incarnations that were recovered before the object index was loaded: it knows all that refers to their objects.
+    pub settled: BTreeSet<Incarnation>,
+    /// Deletes objects that were taken out of the object index.
+    pub deletion: Deletion,
     /// Cluster state.
     pub metadata: Metadata,
     /// What administrators have stored.
@@ -157,7 +164,7 @@ impl Broker {
     ) -> Result<Arc<Self>, StartError> {
         let metadata = Metadata::new(kv, runtime.clone());
         let record = metadata.register(settings.broker, settings.wal.window).await?;
-        let index = recover(&runtime, &store, &metadata, &record).await?;
+        let (index, settled) = recover(&runtime, &store, &metadata, &record).await?;
         let owner = metadata.take_ownership(&record).await?;
         tracing::info!(incarnation = %record.incarnation, epoch = %owner.leader_epoch, "owns all logs");
 
@@ -217,9 +224,12 @@ impl Broker {
             producer_ids: ProducerIds::new(metadata.clone()),
             sessions: FetchSessions::new(dynamic.fetch_sessions),
             dynamic: RwLock::new(dynamic),
+            deletion: Deletion::start(&runtime, store.clone()),
             runtime,
             settings,
             cluster_id,
+            store,
+            settled,
             metadata,
             stored,
             loggers: Loggers::default(),
@@ -275,18 +285,22 @@ async fn retire(wal: &Wal) {
     let _ = tokio::time::timeout(RETIREMENT, wal.close()).await;
 }
 
-/// Takes over every incarnation that is not recovered, then loads the object index.
+/// Takes over every incarnation that is not recovered, then loads the object index. Returns with it those that were recovered
+/// before.
 async fn recover(
     runtime: &Runtime,
     store: &Store,
     metadata: &Metadata,
     record: &IncarnationRecord,
-) -> Result<ObjectIndex, StartError> {
+) -> Result<(ObjectIndex, BTreeSet<Incarnation>), StartError> {
     loop {
-        let mut dead = metadata.unrecovered().await?;
-        dead.retain(|other| other.incarnation != record.incarnation);
+        let mut others = metadata.incarnations().await?;
+        others.retain(|other| other.incarnation != record.incarnation);
+        let (settled, dead): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|other| other.state == IncarnationState::Recovered);
         if dead.is_empty() {
-            return Ok(ObjectIndex::load(metadata, store.clone()).await?);
+            let index = ObjectIndex::load(metadata, store.clone()).await?;
+            return Ok((index, settled.iter().map(|other| other.incarnation).collect()));
         }
         let take_over = |other: IncarnationRecord| async move {
             let owned = Owned { store, metadata, dead: other.incarnation };

@@ -25,6 +25,7 @@ pub mod reading;
 pub mod settings;
 pub mod stored;
 pub mod topics;
+pub mod upkeep;
 
 #[cfg(feature = "mutations")]
 pub use mutation::{Mutation, set_mutation};

@@ -190,6 +190,7 @@ async fn start_broker(
     crate::producer_expiry::expire(&broker);
     crate::producer_expiry::evict(&broker);
     crate::pressure::relieve(&broker);
+    crate::upkeep::start(&broker);
     crate::dynamic::load(&broker, config, &resolved).await.context("cannot read the stored settings")?;
     Ok(Started { broker, settings, resolved, store: url })
 }

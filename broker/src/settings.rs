@@ -2,6 +2,7 @@
 
 use crate::coordinator::{groups::GroupSettings, transactions::TransactionSettings};
 use std::time::Duration;
+use thalweg_object_compactor::{collect::ListingOrder, retention::Limits};
 use thalweg_segment::BrokerId;
 use thalweg_wal::WalConfig;
 
@@ -35,6 +36,10 @@ pub struct BrokerSettings {
     pub groups: GroupSettings,
     /// Transactions.
     pub transactions: TransactionSettings,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// How the object store lists.
+    pub listing: ListingOrder,
 }
 
 /// Bytes of each class of memory; together nine tenths of `memory.bytes`.
@@ -128,7 +133,7 @@ pub enum TargetCompression {
     },
 }
 
-/// Settings of a topic that the write path acts on.
+/// Settings of a topic that the broker acts on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
     /// `message.timestamp.type`.
@@ -143,6 +148,10 @@ pub struct TopicSettings {
     pub compression: TargetCompression,
     /// `cleanup.policy` includes `compact`: every record needs a key.
     pub compact: bool,
+    /// `retention.ms` and `retention.bytes`; none where `cleanup.policy` doesn't include `delete`.
+    pub retention: Limits,
+    /// `file.delete.delay.ms`.
+    pub delete_delay: Duration,
 }
 
 impl Default for TopicSettings {
@@ -154,6 +163,8 @@ impl Default for TopicSettings {
             max_message_bytes: 1_048_588,
             compression: TargetCompression::Producer,
             compact: false,
+            retention: Limits { ms: Some(604_800_000), bytes: None },
+            delete_delay: Duration::from_secs(60),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::{IndexError, KvError, Metadata, MetadataError, ObjectIndex, OwnerRecord, TopicRecord};
 use thalweg_segment::{Incarnation, LogId, LogState, Offset};
 use thalweg_wal::Wal;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// A topic and its open logs. Immutable: a change makes a new one.
@@ -50,6 +51,7 @@ pub struct Topics {
     owner: OwnerRecord,
     resolve: ResolveSettings,
     known: TopicList,
+    deleted: Arc<Notify>,
     /// Changes are made one after another, so that what is stored and what is known stay the same.
     changing: tokio::sync::Mutex<()>,
 }
@@ -128,6 +130,7 @@ impl Topics {
             owner,
             resolve,
             known: TopicList::default(),
+            deleted: Arc::default(),
             changing: tokio::sync::Mutex::default(),
         };
         for record in records {
@@ -243,8 +246,14 @@ impl Topics {
             self.wal.close_log(log.id());
             self.logs.remove(log.id(), Closed::Deleted);
         }
+        self.deleted.notify_one();
         tracing::info!(topic = current.name(), "topic deleted");
         Ok(())
+    }
+
+    /// Rings after each deletion.
+    pub fn deleted(&self) -> Arc<Notify> {
+        self.deleted.clone()
     }
 
     async fn delete_record(&self, topic: &Topic) -> Result<(), MetadataError> {
@@ -294,6 +303,16 @@ impl Topics {
         let incarnation: Incarnation = self.owner.incarnation;
         self.metadata.set_log_start(incarnation, log.id(), start).await?;
         Ok(log.raise_start(start))
+    }
+
+    /// The same of many logs.
+    pub async fn raise_starts(&self, starts: &[(Arc<Log>, Offset)]) -> Result<(), MetadataError> {
+        let ids: Vec<_> = starts.iter().map(|(log, start)| (log.id(), *start)).collect();
+        self.metadata.set_log_starts(self.owner.incarnation, &ids).await?;
+        for (log, start) in starts {
+            log.raise_start(*start);
+        }
+        Ok(())
     }
 
     /// Works out every topic's settings anew, after the broker's defaults have changed.

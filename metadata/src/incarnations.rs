@@ -80,13 +80,17 @@ impl Metadata {
         }
     }
 
-    /// All incarnations whose WAL may still hold something: open or fencing.
-    pub async fn unrecovered(&self) -> Result<Vec<IncarnationRecord>, MetadataError> {
+    /// All incarnations that there ever were.
+    pub async fn incarnations(&self) -> Result<Vec<IncarnationRecord>, MetadataError> {
         let rows = self.call().scan(keys::INCARNATION).await?;
-        let records = rows
-            .iter()
+        rows.iter()
             .map(|(key, value)| Ok(IncarnationRecord::decode(keys::parse_incarnation(key)?, value)?))
-            .collect::<Result<Vec<_>, MetadataError>>()?;
+            .collect()
+    }
+
+    /// Those whose WAL may still hold something: open or fencing.
+    pub async fn unrecovered(&self) -> Result<Vec<IncarnationRecord>, MetadataError> {
+        let records = self.incarnations().await?;
         Ok(records.into_iter().filter(|record| record.state != IncarnationState::Recovered).collect())
     }
 

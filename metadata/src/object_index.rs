@@ -12,10 +12,12 @@ mod contents;
 mod extents;
 mod history;
 mod objects;
+mod references;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use extents::Extent;
+pub use references::DeadObject;
 
 use crate::{Commit, LogSegmentRecord, Metadata, MetadataError, ObjectRecord, ObjectShape, SharedRecord};
 use contents::Contents;

@@ -401,6 +401,24 @@ async fn a_log_start_only_rises() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_starts_of_many_logs_rise_together_whatever_happens_to_an_attempt() {
+    for fault in Fault::ALL {
+        let (faulty, metadata) = store();
+        let owner = open(&metadata, 1).await.incarnation;
+        let starts = |offset| (0..200).map(|log| (LogId(log), Offset(offset))).collect::<Vec<_>>();
+        metadata.set_log_start(owner, LogId(150), Offset(7)).await.unwrap();
+        faulty.plan([Fault::None, fault]);
+        metadata.set_log_starts(owner, &starts(5)).await.unwrap();
+        metadata.set_log_starts(owner, &starts(3)).await.unwrap();
+        let expected = (0..200).map(|log| (LogId(log), Offset(if log == 150 { 7 } else { 5 })));
+        assert_eq!(metadata.log_starts().await.unwrap(), expected.collect());
+        let recoverer = open(&metadata, 2).await.incarnation;
+        metadata.raise(owner, recoverer.epoch).await.unwrap();
+        assert_eq!(kind(metadata.set_log_starts(owner, &starts(9)).await), MetadataErrorKind::Fenced);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn producer_ids_are_given_away_once() {
     let (faulty, metadata) = store();
     let mut next = 0;

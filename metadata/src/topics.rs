@@ -22,6 +22,8 @@ pub struct NewTopic {
 
 /// Topics of one transaction: two operations each, and two for the counter of log ids.
 const TOPICS_PER_TRANSACTION: usize = MAX_OPERATIONS / 2 - 1;
+/// Log start offsets of one transaction: two operations each, and one for the owner's record.
+const STARTS_PER_TRANSACTION: usize = (MAX_OPERATIONS - 1) / 2;
 
 impl Metadata {
     /// All topics.
@@ -145,23 +147,20 @@ impl Metadata {
         log: LogId,
         start: Offset,
     ) -> Result<(), MetadataError> {
-        let key = keys::log_start(log);
+        self.set_log_starts(held, &[(log, start)]).await
+    }
+
+    /// The same of many logs, with few transactions. An error may leave some of them moved.
+    pub async fn set_log_starts(
+        &self,
+        held: Incarnation,
+        starts: &[(LogId, Offset)],
+    ) -> Result<(), MetadataError> {
         let mut call = self.call();
-        loop {
-            let owner = call.open_incarnation(held).await?;
-            let stored = call.get(&key).await?;
-            let present = stored.as_deref().map(decode_offset).transpose()?.unwrap_or(Offset(0));
-            if start <= present {
-                return Ok(());
-            }
-            let transaction = Transaction::default()
-                .compare(keys::incarnation(held), Some(owner.encode()))
-                .compare(key.clone(), stored)
-                .put(key.clone(), encode_offset(start));
-            if call.transact(transaction).await? == Outcome::Applied {
-                return Ok(());
-            }
+        for chunk in starts.chunks(STARTS_PER_TRANSACTION) {
+            call.set_log_starts(held, chunk).await?;
         }
+        Ok(())
     }
 }
 
@@ -203,6 +202,30 @@ impl Call<'_> {
             let transaction = counter.draw(transaction, next - counter.value)?;
             if self.transact(transaction).await? == Outcome::Applied {
                 return Ok(stored);
+            }
+        }
+    }
+
+    async fn set_log_starts(
+        &mut self,
+        held: Incarnation,
+        starts: &[(LogId, Offset)],
+    ) -> Result<(), MetadataError> {
+        loop {
+            let owner = self.open_incarnation(held).await?;
+            let guard = Transaction::default().compare(keys::incarnation(held), Some(owner.encode()));
+            let mut transaction = guard;
+            for (log, start) in starts {
+                let key = keys::log_start(*log);
+                let stored = self.get(&key).await?;
+                let present = stored.as_deref().map(decode_offset).transpose()?.unwrap_or(Offset(0));
+                if *start > present {
+                    let start = encode_offset(*start);
+                    transaction = transaction.compare(key.clone(), stored).put(key, start);
+                }
+            }
+            if transaction.writes.is_empty() || self.transact(transaction).await? == Outcome::Applied {
+                return Ok(());
             }
         }
     }

@@ -55,6 +55,8 @@ pub enum Purpose {
     Flush,
     /// Reads for consumers.
     Fetch,
+    /// Rewriting of stored data: reads and writes.
+    Compaction,
     /// Metadata (SlateDB).
     Metadata,
     /// Deletion of what is no longer needed.
@@ -65,12 +67,13 @@ pub enum Purpose {
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Wal,
         Self::Hedge,
         Self::Recovery,
         Self::Flush,
         Self::Fetch,
+        Self::Compaction,
         Self::Metadata,
         Self::Cleanup,
         Self::Check,
@@ -84,6 +87,7 @@ impl Purpose {
             Self::Recovery => "recovery",
             Self::Flush => "flush",
             Self::Fetch => "fetch",
+            Self::Compaction => "compaction",
             Self::Metadata => "metadata",
             Self::Cleanup => "cleanup",
             Self::Check => "check",
@@ -226,6 +230,27 @@ impl Store {
         // Local directories and S3 Express list in no order.
         objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
+    }
+
+    /// At most `limit` objects below `prefix` whose keys come after `after`, for stores that list in key order: as many requests
+    /// as there are pages of 1,000 keys in the answer, at least one.
+    pub async fn list_some(
+        &self,
+        prefix: &Path,
+        after: Option<&Path>,
+        limit: usize,
+        purpose: Purpose,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        let client = self.counted(purpose);
+        self.repeat(|| async {
+            let listing = match after {
+                Some(after) => client.list_with_offset(Some(prefix), after),
+                None => client.list(Some(prefix)),
+            };
+            let some = listing.take(limit).try_collect::<Vec<_>>().await;
+            some.map_err(|error| StoreError::of_read(prefix, error))
+        })
+        .await
     }
 
     /// Deletes objects; one that doesn't exist is no error. Repeated within the patience for each 1,000 of them.

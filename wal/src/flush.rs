@@ -204,7 +204,7 @@ impl Flusher {
 
     /// Uploads `segments`; returns once all of them are in the store, in the order given.
     async fn write(&self, segments: Vec<Segment>) -> Vec<Written> {
-        let this = &*self;
+        let this = self;
         stream::iter(segments)
             .map(|segment| this.write_one(segment, this.numbers.reserve()))
             .buffered(PARALLEL_UPLOADS)
@@ -243,8 +243,13 @@ impl Flusher {
                     return Ok(Committed::Done);
                 }
                 Err(MetadataError::Stale { .. }) => return Ok(Committed::Stale),
-                Err(error) if is_fencing(&error) => return Err(WalError::Fenced { why: error.to_string() }),
+                Err(error) if is_fencing(&error) => {
+                    // An attempt without an answer may have been applied before.
+                    self.numbers.seal();
+                    return Err(WalError::Fenced { why: error.to_string() });
+                }
                 Err(error @ MetadataError::Store(KvError::Closed { .. })) => {
+                    self.numbers.seal();
                     return Err(WalError::Failed { why: error.to_string() });
                 }
                 Err(error) if repetition == 0 => tracing::warn!(%error, "a flush can't be committed yet"),

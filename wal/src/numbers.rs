@@ -18,6 +18,8 @@ pub(crate) struct Numbers {
 struct Issued {
     next: u64,
     reserved: BTreeSet<u64>,
+    /// Whether a commit was given up whose outcome nobody here will learn.
+    sealed: bool,
 }
 
 /// The name of a segment to be written. While this lives, the object counts as needed although the object index doesn't know
@@ -45,7 +47,14 @@ impl Numbers {
 
     /// Whether `id` is reserved.
     pub fn is_reserved(&self, id: SegmentId) -> bool {
-        id.incarnation == self.incarnation && self.issued.lock().reserved.contains(&id.number)
+        let issued = self.issued.lock();
+        id.incarnation == self.incarnation && (issued.sealed || issued.reserved.contains(&id.number))
+    }
+
+    /// This incarnation is at its end, and a commit may have been applied that nobody here will ever know of: from now on
+    /// every segment of it counts as needed.
+    pub fn seal(&self) {
+        self.issued.lock().sealed = true;
     }
 }
 
@@ -80,5 +89,14 @@ mod tests {
         assert_eq!(numbers.reserve().id().number, 2);
         let other = Incarnation { epoch: BrokerEpoch(3), ..incarnation };
         assert!(!numbers.is_reserved(SegmentId { incarnation: other, number: 1 }));
+    }
+
+    #[test]
+    fn once_a_commit_was_given_up_every_segment_may_have_been_committed() {
+        let numbers = Numbers::new(Incarnation { broker: BrokerId(1), epoch: BrokerEpoch(2) });
+        let id = numbers.reserve().id();
+        assert!(!numbers.is_reserved(id));
+        numbers.seal();
+        assert!(numbers.is_reserved(id));
     }
 }

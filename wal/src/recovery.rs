@@ -27,8 +27,8 @@ use thalweg_metadata::{IncarnationRecord, IndexError, Metadata, MetadataError, O
 use thalweg_runtime::Runtime;
 use thalweg_segment::{
     BlockEntry, Encoded, ErrorKind, Footer, FormatError, Incarnation, Index, Kind, LogId, Offset, Purpose,
-    ReadError, SegmentId, SegmentWriter, Store, StoreError, WalSequence, check_block, read_index,
-    segment_path, wal_path, wal_prefix, wal_sequence,
+    ReadError, SegmentId, SegmentWriter, Store, StoreError, WalSequence, check_block, manifest_number,
+    read_index, segment_path, wal_path, wal_prefix, wal_sequence,
 };
 use tokio::time::Instant;
 
@@ -339,13 +339,6 @@ fn shared_record(id: SegmentId, manifest: &Encoded, dead: Incarnation) -> Shared
         index_size: manifest.footer.index_size,
     };
     SharedRecord { id, shape, adopts: Some(dead) }
-}
-
-/// The number of the manifest that a recoverer writes for `dead`: no flush gets as far. `attempt` tells repetitions with
-/// another outcome apart (a topic was deleted in between), so that a late PUT of the first can't replace the second.
-fn manifest_number(dead: Incarnation, attempt: u64) -> u64 {
-    assert!(dead.epoch.0 < 1 << 48 && attempt < 1 << 15, "epochs and attempts are small counters");
-    1 << 63 | attempt << 48 | dead.epoch.0
 }
 
 /// Waits between repetitions, longer each time.

@@ -189,6 +189,11 @@ impl Wal {
         self.numbers.is_reserved(id)
     }
 
+    /// Whether it is all over: nothing can be committed any more, and what is reserved says nothing.
+    pub fn has_ended(&self) -> bool {
+        self.shared.progress.borrow().end.is_some()
+    }
+
     /// Everything of this incarnation below this sequence is committed, and its objects are deleted but for those that
     /// manifests refer to.
     pub fn trim_point(&self) -> WalSequence {

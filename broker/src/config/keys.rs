@@ -367,10 +367,21 @@ const ACTING: &[(&str, &str)] = &[
     ),
     ("log.message.timestamp.after.max.ms", "How far it may lie after now, in milliseconds."),
     ("log.cleanup.policy", "delete, compact or both. Compacted topics refuse records without a key."),
-    ("log.retention.ms", "Stored; acted on in a later version."),
-    ("log.retention.minutes", "Stored; acted on in a later version."),
-    ("log.retention.hours", "Stored; acted on in a later version."),
-    ("log.retention.bytes", "Stored; acted on in a later version."),
+    (
+        "log.retention.ms",
+        "Records whose newest neighbours are older than this many milliseconds are deleted; -1 for never.",
+    ),
+    ("log.retention.minutes", "The same in minutes, where log.retention.ms is not set."),
+    ("log.retention.hours", "The same in hours, where neither is set."),
+    (
+        "log.retention.bytes",
+        "What a partition has beyond this many bytes is deleted, the oldest first; -1 for no limit.",
+    ),
+    ("log.retention.check.interval.ms", "How often is looked for records that are to be deleted."),
+    (
+        "log.segment.delete.delay.ms",
+        "Objects that nothing refers to any more are deleted after this many milliseconds, so that reads end.",
+    ),
 ];
 
 /// Kafka's topic keys that act here, and how.
@@ -387,8 +398,18 @@ const TOPIC_ACTING: &[(&str, &str)] = &[
     ),
     ("message.timestamp.before.max.ms", "How far a record's timestamp may lie before now, in milliseconds."),
     ("message.timestamp.after.max.ms", "How far it may lie after now, in milliseconds."),
-    ("retention.ms", "Stored; acted on in a later version."),
-    ("retention.bytes", "Stored; acted on in a later version."),
+    (
+        "retention.ms",
+        "Records whose newest neighbours are older than this many milliseconds are deleted; -1 for never.",
+    ),
+    (
+        "retention.bytes",
+        "What a partition has beyond this many bytes is deleted, the oldest first; -1 for no limit.",
+    ),
+    (
+        "file.delete.delay.ms",
+        "Objects of the topic alone are deleted this many milliseconds after nothing refers to them any more.",
+    ),
 ];
 
 #[cfg(test)]

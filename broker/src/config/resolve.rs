@@ -11,6 +11,7 @@ use crate::settings::{
 use crate::topics::ResolveSettings;
 use parking_lot::RwLock;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use thalweg_object_compactor::{collect::ListingOrder, retention::Limits};
 use thalweg_segment::{BrokerId, ObjectStoreConfig};
 use thalweg_wal::WalConfig;
 
@@ -88,7 +89,7 @@ impl Resolved {
         finest.unwrap_or(-1).max(-1).to_string()
     }
 
-    /// A topic's settings that the write path acts on.
+    /// A topic's settings that the broker acts on.
     pub fn topic(&self, config: &Config, own: &Values) -> TopicSettings {
         let text = |name: &str| {
             let key = config.topic_keys().get(name).expect("the caller names keys of the table");
@@ -99,6 +100,10 @@ impl Resolved {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         };
+        let has_policy =
+            |wanted: &str| text("cleanup.policy").split(',').any(|policy| policy.trim() == wanted);
+        let limit = |name: &str| u64::try_from(number(name)).ok();
+        let retention = Limits { ms: limit("retention.ms"), bytes: limit("retention.bytes") };
         TopicSettings {
             timestamp_type,
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
@@ -107,7 +112,9 @@ impl Resolved {
             compression: compression(&text("compression.type"), |codec| {
                 i32::try_from(number(&format!("compression.{codec}.level"))).ok()
             }),
-            compact: text("cleanup.policy").split(',').any(|policy| policy.trim() == "compact"),
+            compact: has_policy("compact"),
+            retention: if has_policy("delete") { retention } else { Limits::default() },
+            delete_delay: millis(number("file.delete.delay.ms")),
         }
     }
 }
@@ -184,6 +191,8 @@ impl Config {
             dynamic: Resolved::default().dynamic(self),
             groups: self.groups(),
             transactions: self.transactions(),
+            retention_check_interval: millis(self.number("log.retention.check.interval.ms")),
+            listing: self.listing(),
         }
     }
 
@@ -292,6 +301,16 @@ impl Config {
         })
     }
 
+    /// Directories list in no order, nor do the buckets of S3 Express, whose names end so.
+    fn listing(&self) -> ListingOrder {
+        let url = self.text("object.store.url");
+        let bucket = url.strip_prefix("s3://").and_then(|rest| rest.split('/').next());
+        match url.starts_with("file:") || bucket.is_some_and(|bucket| bucket.ends_with("--x-s3")) {
+            true => ListingOrder::None,
+            false => ListingOrder::Keys,
+        }
+    }
+
     /// `wal.put.rate`, whose default depends on what a PUT costs.
     fn put_rate(&self) -> Option<f64> {
         let rate = self.fraction("wal.put.rate");
@@ -347,6 +366,33 @@ mod tests {
         assert_eq!(retention(&[("log.retention.hours", "1"), ("log.retention.minutes", "2")]), "120000");
         assert_eq!(retention(&[("log.retention.minutes", "2"), ("log.retention.ms", "3")]), "3");
         assert_eq!(retention(&[("log.retention.hours", "-1")]), "-1");
+    }
+
+    #[test]
+    fn only_topics_whose_policy_is_to_delete_have_limits() {
+        let limits = |pairs: &[(&str, &str)]| {
+            let own = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Resolved::default().topic(&config(&[]), &own.collect()).retention
+        };
+        let week = Limits { ms: Some(604_800_000), bytes: None };
+        assert_eq!(limits(&[]), week);
+        assert_eq!(limits(&[("cleanup.policy", "compact,delete")]), week);
+        assert_eq!(limits(&[("cleanup.policy", "compact")]), Limits::default());
+        assert_eq!(limits(&[("cleanup.policy", "")]), Limits::default());
+        let own = limits(&[("retention.ms", "-1"), ("retention.bytes", "5")]);
+        assert_eq!(own, Limits { ms: None, bytes: Some(5) });
+        assert_eq!(limits(&[("retention.ms", "0")]).ms, Some(0));
+    }
+
+    #[test]
+    fn a_directory_and_s3_express_list_in_no_order() {
+        let listing = |url| config(&[("object.store.url", url)]).listing();
+        for url in ["file:/data", "s3://fast--use1-az4--x-s3/p"] {
+            assert_eq!(listing(url), ListingOrder::None, "{url}");
+        }
+        for url in ["memory:", "s3://bucket/p--x-s3"] {
+            assert_eq!(listing(url), ListingOrder::Keys, "{url}");
+        }
     }
 
     #[test]

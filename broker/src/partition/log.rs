@@ -335,7 +335,8 @@ impl Log {
             false => [inner.state.first_open_offset(), inner.transactions.first_ending()],
             true => [None, None],
         };
-        let last_stable = open.into_iter().flatten().fold(high_watermark, Offset::min);
+        // As in Kafka, never before the start: what an open transaction began with may be gone.
+        let last_stable = open.into_iter().flatten().fold(high_watermark, Offset::min).max(inner.start);
         LogView { start: inner.start, high_watermark, last_stable, end: inner.state.end }
     }
 

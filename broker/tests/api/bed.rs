@@ -4,7 +4,13 @@ use bytes::{Buf, Bytes};
 use object_store::memory::InMemory;
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 use thalweg_broker::{
     api::Handlers,
     broker::Broker,
@@ -16,7 +22,7 @@ use thalweg_broker::{
 };
 use thalweg_metadata::MemoryKv;
 use thalweg_protocol::{ApiKey, Request, RequestHeader, Response, client, messages::*};
-use thalweg_runtime::{Budget, Charge, Runtime};
+use thalweg_runtime::{Budget, Charge, Clock, Inline, Random, Runtime, SystemClock, TokioSpawner};
 use thalweg_segment::{Patience, Store};
 
 /// The answer of one API, out of the response to any.
@@ -45,11 +51,29 @@ struct Durable {
     metadata: MemoryKv,
 }
 
+/// A wall clock that can be put forward.
+#[derive(Default)]
+pub struct Skewed(AtomicI64);
+
+impl Skewed {
+    /// Puts it forward.
+    pub fn advance(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Skewed {
+    fn now_ms(&self) -> i64 {
+        SystemClock.now_ms() + self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A broker, and what it is made on.
 pub struct Bed {
     durable: Durable,
     settings: Vec<(String, String)>,
     pub broker: Arc<Broker>,
+    pub clock: Arc<Skewed>,
     handlers: Handlers,
 }
 
@@ -69,7 +93,10 @@ impl Bed {
     async fn on(durable: Durable, settings: Vec<(String, String)>) -> Self {
         let config = Config::load(vec![(Source::Argument, settings.clone())]).expect("valid settings");
         let config = Arc::new(config);
-        let runtime = Runtime::system(1);
+        // Computing in place, so that virtual time stands still meanwhile.
+        let random = Random::from_entropy();
+        let clock = Arc::new(Skewed::default());
+        let runtime = Runtime::new(clock.clone(), random, Arc::new(TokioSpawner), Arc::new(Inline));
         let store = Store::new(durable.objects.clone(), runtime.clone(), PATIENCE);
         let resolved = Arc::new(RwLock::new(Resolved::default()));
         let mut settings_of_broker = config.broker_settings();
@@ -94,7 +121,7 @@ impl Bed {
             authorizer: Arc::new(AllowAll),
             quotas: Arc::new(Unlimited),
         };
-        Self { durable, settings, broker, handlers }
+        Self { durable, settings, broker, clock, handlers }
     }
 
     /// What holds for a group.

@@ -9,6 +9,7 @@ mod consumer_groups;
 mod groups;
 mod oddities;
 mod produce;
+mod retention;
 mod side_by_side;
 mod transaction_requests;
 mod transactions;

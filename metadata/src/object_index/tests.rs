@@ -282,3 +282,67 @@ async fn a_rewrite_that_would_lose_the_end_or_the_state_of_a_log_is_told_before(
     // What ends earlier can't take its place.
     assert!(!index.keeps_ends(&Commit { shared: Some(first), ..remove(second) }, Some(&first_index)));
 }
+
+#[tokio::test]
+async fn an_object_is_dead_once_nothing_of_it_can_be_read() {
+    let mut flushes = flushes().await;
+    let index = flushes.load().await;
+    let (both, blocks) = flushes.shared(&[(A, vec![batch(0, 5)]), (B, vec![batch(0, 2)])]).await;
+    index.add(&Commit { shared: Some(both), ..Commit::default() }, Some(blocks));
+    let log = flushes.log(A, vec![batch(5, 5)]).await;
+    index.add(&Commit { logs: vec![log], ..Commit::default() }, None);
+    let (both, log) = (ObjectRecord::Shared(both), ObjectRecord::Log(log));
+    let dead = |a: Option<i64>, b: Option<i64>| -> Vec<_> {
+        let start_of = |log: LogId| if log == A { a } else { b }.map(Offset);
+        let dead = index.dead_objects(start_of).into_iter();
+        dead.map(|dead| (dead.record, dead.newest_states_of)).collect()
+    };
+    assert_eq!(dead(Some(0), Some(0)), []);
+    assert_eq!(dead(Some(5), Some(1)), [], "a part of it can be read");
+    assert_eq!(dead(Some(5), Some(2)), [(both, vec![B])]);
+    assert_eq!(dead(Some(9), None), [(both, vec![])]);
+    assert_eq!(dead(Some(10), Some(2)), [(both, vec![B]), (log, vec![A])]);
+    assert_eq!(dead(None, None), [(both, vec![]), (log, vec![])]);
+}
+
+#[tokio::test]
+async fn an_object_is_dead_where_better_ones_hold_the_same() {
+    let mut flushes = flushes().await;
+    let index = flushes.load().await;
+    let (manifest, adopted) = flushes.adopted(&[&[(A, vec![batch(0, 5)]), (B, vec![batch(0, 5)])]]).await;
+    let log = flushes.log(A, vec![batch(0, 5)]).await;
+    index.add_manifest(&manifest, adopted);
+    index.add(&Commit { logs: vec![log], ..Commit::default() }, None);
+    assert_eq!(index.dead_objects(|_| Some(Offset(0))), []);
+    let dead = index.dead_objects(|log| (log == A).then_some(Offset(0)));
+    let manifest = ObjectRecord::Shared(manifest);
+    assert_eq!(dead, [DeadObject { record: manifest, newest_states_of: Vec::new() }]);
+}
+
+#[tokio::test]
+async fn more_logs_than_are_looked_at_under_one_lock_are_all_looked_at() {
+    let mut flushes = flushes().await;
+    let index = flushes.load().await;
+    let all: Vec<_> = (0..2500).map(|log| (LogId(log), vec![batch(0, 1)])).collect();
+    let (shared, blocks) = flushes.shared(&all).await;
+    index.add(&Commit { shared: Some(shared), ..Commit::default() }, Some(blocks));
+    for last in [0, 999, 1000, 2499] {
+        assert_eq!(index.dead_objects(|log| Some(Offset(i64::from(log != LogId(last))))), []);
+    }
+    let dead = index.dead_objects(|_| Some(Offset(1)));
+    assert_eq!(dead[0].newest_states_of.len(), 2500);
+}
+
+#[tokio::test]
+async fn what_manifests_adopt_is_told() {
+    let mut flushes = flushes().await;
+    let index = flushes.load().await;
+    for base in [0, 5] {
+        let (manifest, adopted) = flushes.adopted(&[&[(A, vec![batch(base, 5)])]]).await;
+        index.add_manifest(&manifest, adopted);
+        let dead = manifest.adopts.expect("a manifest");
+        let sequences = index.adopted(dead).await.expect("readable");
+        assert_eq!(sequences, (0..=base as u64 / 5).map(WalSequence).collect());
+    }
+    assert!(index.adopted(Incarnation::default()).await.expect("readable").is_empty());
+}

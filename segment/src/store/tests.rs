@@ -232,6 +232,24 @@ async fn a_listing_that_fails_or_hangs_begins_anew() {
     assert_eq!([Outcome::Unavailable, Outcome::Timeout, Outcome::Ok].map(ended), [1, 1, 1]);
 }
 
+#[tokio::test]
+async fn a_listing_goes_on_behind_its_last_key_and_costs_one_request_a_page() {
+    let store = Store::new(Arc::new(InMemory::new()), runtime(), patience());
+    for n in 0..1500 {
+        stored(&store, &format!("p/{n:04}"), "x").await;
+    }
+    let mut after = None;
+    for (first, last) in [(0, 999), (1000, 1499)] {
+        let page = store.list_some(&path("p"), after.as_ref(), 1000, Purpose::Cleanup).await.unwrap();
+        let ends = [page.first(), page.last()].map(|end| end.expect("there are some").location.clone());
+        assert_eq!(ends, [first, last].map(|n| path(&format!("p/{n:04}"))));
+        after = Some(path(&format!("p/{last:04}")));
+    }
+    assert!(store.list_some(&path("p"), after.as_ref(), 1000, Purpose::Cleanup).await.unwrap().is_empty());
+    assert_eq!(store.requests().with_outcome(Purpose::Cleanup, Method::List, Outcome::Ok), 3);
+    assert_eq!(store.requests().of(Purpose::Cleanup, Method::List), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn metrics_have_stable_names_and_labels() {
     let mut registry = prometheus_client::registry::Registry::default();

@@ -1,0 +1,14 @@
+//! What the broker does for its stored data beside answering requests. One loop a file.
+
+pub mod garbage;
+pub mod retention;
+mod rewriting;
+
+use crate::broker::Broker;
+use std::sync::Arc;
+
+/// Starts all of it; it ends with the broker.
+pub fn start(broker: &Arc<Broker>) {
+    retention::start(broker);
+    garbage::start(broker);
+}
