@@ -42,7 +42,7 @@ pub struct View<'a> {
     pub trim: WalSequence,
     /// Incarnations that were recovered when the object index was loaded.
     pub settled: &'a BTreeSet<Incarnation>,
-    /// The WAL objects that manifests of the index refer to, of each incarnation that [`View::judges_wal`].
+    /// The WAL objects that manifests of the index refer to, of each incarnation whose WAL is judged.
     pub adopted: &'a BTreeMap<Incarnation, BTreeSet<WalSequence>>,
     /// Whether a segment is reserved, or in the object index; asked in this order.
     pub is_needed: &'a (dyn Fn(SegmentId) -> bool + Sync),
