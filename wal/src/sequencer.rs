@@ -28,6 +28,12 @@ use tokio::time::Instant;
 /// that must not starve what waits. Many times longer than a request needs to append its batches.
 const HOLD_PATIENCE: Duration = Duration::from_millis(10);
 
+/// A part of an object needs no token once nothing was added for this long: more than a producer needs between two requests
+/// of a bulk load, less than a token of the usual budget takes.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What part of a full object that is.
+const PAUSED_PART: usize = 4;
+
 /// The batches of an object: by log, in offset order.
 pub(crate) type Batches = BTreeMap<LogId, Vec<Batch>>;
 
@@ -45,7 +51,7 @@ pub(crate) struct Limits {
 /// Why an object was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It was full, or half full and nothing was in flight.
+    /// It was full, or half full and nothing was in flight, or a quarter full and nothing more came.
     Size,
     /// Nothing was in flight and the budget had a token.
     Idle,
@@ -223,7 +229,7 @@ impl Sequencer {
             return None;
         }
         let cause = match self.in_flight {
-            _ if self.is_worth_a_put() => Cause::Size,
+            _ if self.is_worth_a_put() || self.paused_at().is_some_and(|at| at <= now) => Cause::Size,
             0 => Cause::Idle,
             _ => Cause::Budget,
         };
@@ -243,6 +249,13 @@ impl Sequencer {
         self.in_flight == 0 && self.open.bytes >= self.limits.object_bytes / 2
     }
 
+    /// From when on the open object needs no token though others are in flight: it is no small one, and what would fill it may
+    /// be waiting for acknowledgement too, so that a token would only be waited for.
+    fn paused_at(&self) -> Option<Instant> {
+        let is_part = self.open.bytes >= self.limits.object_bytes.div_ceil(PAUSED_PART);
+        if self.budget.is_limited() && is_part { self.open.latest.map(|latest| latest + PAUSE) } else { None }
+    }
+
     /// When the open object is to be cut, holds aside.
     fn due(&self) -> Option<Instant> {
         if self.open.bytes == 0 || self.is_blocked() {
@@ -253,6 +266,7 @@ impl Sequencer {
         }
         let due = if self.in_flight == 0 { self.budget.token_at() } else { self.budget.next_token_at() };
         let due = self.budget.collect_until(due, self.open.since?, self.open.latest?);
+        let due = self.paused_at().map_or(due, |paused| due.min(paused));
         Some(self.gathers_until().map_or(due, |until| due.max(until)))
     }
 

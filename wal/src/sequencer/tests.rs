@@ -85,6 +85,21 @@ fn half_an_object_needs_no_token_while_nothing_is_in_flight() {
 }
 
 #[test]
+fn a_quarter_of_an_object_needs_no_token_once_nothing_more_comes() {
+    let (mut sequencer, now) = begin(limits(), Some(20.0), 1);
+    append(&mut sequencer, 1, 0, now);
+    sequencer.next_cut(now).unwrap();
+    append(&mut sequencer, 1, 1, now);
+    assert!(sequencer.next_cut(now + PAUSE).is_none(), "200 of 1000 bytes wait for a token");
+    let later = now + PAUSE;
+    append(&mut sequencer, 1, 2, later);
+    assert_eq!(sequencer.next_deadline(), Some(later + PAUSE));
+    assert!(sequencer.next_cut(later + PAUSE - Duration::from_nanos(1)).is_none());
+    let object = sequencer.next_cut(later + PAUSE).expect("400 of 1000 bytes");
+    assert_eq!((object.cause, object.bytes), (Cause::Size, 400));
+}
+
+#[test]
 fn half_an_object_is_not_cut_in_the_middle_of_a_request() {
     let (mut sequencer, now) = begin(limits(), Some(20.0), 1);
     sequencer.hold();
