@@ -13,6 +13,11 @@ impl Writer {
         Self(vec![version])
     }
 
+    /// Nothing yet.
+    pub fn bare() -> Self {
+        Self(Vec::new())
+    }
+
     /// A key below `prefix`.
     pub fn key(prefix: &str) -> Self {
         Self(prefix.as_bytes().to_vec())
@@ -20,6 +25,11 @@ impl Writer {
 
     pub fn u8(mut self, value: u8) -> Self {
         self.0.put_u8(value);
+        self
+    }
+
+    pub fn u16(mut self, value: u16) -> Self {
+        self.0.put_u16(value);
         self
     }
 
@@ -96,6 +106,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The fields of what is neither: it begins with them.
+    pub fn bare(kind: &'static str, bytes: &'a [u8]) -> Self {
+        Self { kind, rest: bytes }
+    }
+
     /// The fields of a key behind `prefix`.
     pub fn key(kind: &'static str, key: &'a [u8], prefix: &str) -> Result<Self, KvError> {
         let reader = Self { kind, rest: key };
@@ -124,6 +139,10 @@ impl<'a> Reader<'a> {
 
     pub fn u8(&mut self) -> Result<u8, KvError> {
         Ok(u8::from_be_bytes(self.array()?))
+    }
+
+    pub fn u16(&mut self) -> Result<u16, KvError> {
+        Ok(u16::from_be_bytes(self.array()?))
     }
 
     pub fn u32(&mut self) -> Result<u32, KvError> {
@@ -172,6 +191,12 @@ impl<'a> Reader<'a> {
     pub fn bytes(&mut self) -> Result<Bytes, KvError> {
         let length = self.length(1)?;
         Ok(Bytes::copy_from_slice(self.take(length)?))
+    }
+
+    /// Text of so many bytes.
+    pub fn text(&mut self, length: usize) -> Result<String, KvError> {
+        let bytes = self.take(length)?;
+        self.utf8(bytes)
     }
 
     /// The whole rest, as text.

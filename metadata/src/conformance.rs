@@ -13,6 +13,9 @@ pub trait Backend: Send + Sync {
 
     /// Whether an opening fences those before it.
     fn exclusive(&self) -> bool;
+
+    /// Opens it for reading only, beside whoever has opened it to write; none where a back end needs no such thing.
+    async fn open_to_read(&self) -> Option<Arc<dyn KeyValueStore>>;
 }
 
 /// Runs the whole suite on a store that is empty at first. Panics where the store doesn't conform.
@@ -30,6 +33,56 @@ pub async fn run(backend: &dyn Backend) {
     if backend.exclusive() {
         a_second_opening_fences_the_first(backend).await;
     }
+}
+
+/// Runs what applies to a back end that was opened for reading only, on a store that is empty at first.
+pub async fn run_read_only(backend: &dyn Backend) {
+    let writer = backend.open().await;
+    apply(&*writer, put("before", "1").put(bytes("gone"), bytes("1")).put(bytes("empty"), bytes(""))).await;
+    apply(&*writer, Transaction::default().delete(bytes("gone"))).await;
+    ranges_are_in_order_half_open_and_limited(&*writer).await;
+    let reader = read(backend).await;
+    a_reader_shows_what_was_written(&*reader).await;
+    a_readers_transactions_are_refused(&*reader, &*writer).await;
+    a_reader_fences_nobody(backend, &*reader, &*writer).await;
+    a_large_range_can_be_read_page_by_page(&*writer).await;
+    pages_hold_every_row(&*read(backend).await).await;
+    reader.close().await.expect("a reader closes");
+    apply(&*writer, put("after/closing", "1")).await;
+}
+
+async fn read(backend: &dyn Backend) -> Arc<dyn KeyValueStore> {
+    backend.open_to_read().await.expect("the back end can be opened for reading")
+}
+
+async fn a_reader_shows_what_was_written(reader: &dyn KeyValueStore) {
+    assert_eq!(get(reader, "before").await, Some(bytes("1")));
+    assert_eq!(get(reader, "gone").await, None);
+    assert_eq!(get(reader, "empty").await, Some(bytes("")));
+    ranges_hold(reader).await;
+    assert_eq!(range(reader, "gone", "gonf", 10).await, []);
+}
+
+async fn a_readers_transactions_are_refused(reader: &dyn KeyValueStore, writer: &dyn KeyValueStore) {
+    let refused = reader.transact(put("before", "2")).await;
+    assert!(matches!(refused, Err(KvError::Closed { .. })), "{refused:?}");
+    assert_eq!(get(writer, "before").await, Some(bytes("1")));
+}
+
+async fn a_reader_fences_nobody(
+    backend: &dyn Backend,
+    reader: &dyn KeyValueStore,
+    writer: &dyn KeyValueStore,
+) {
+    apply(writer, put("after", "1").compare(bytes("before"), Some(bytes("1")))).await;
+    assert_eq!(get(reader, "after").await, None, "a reader shows one state");
+    assert_eq!(
+        get(&*read(backend).await, "after").await,
+        Some(bytes("1")),
+        "a later one shows a later state"
+    );
+    apply(writer, put("after", "2")).await;
+    assert_eq!(get(&*read(backend).await, "after").await, Some(bytes("2")));
 }
 
 fn bytes(text: &str) -> Bytes {
@@ -114,7 +167,12 @@ async fn an_empty_value_is_not_an_absent_key(kv: &dyn KeyValueStore) {
 
 async fn ranges_are_in_order_half_open_and_limited(kv: &dyn KeyValueStore) {
     let high = Bytes::from_static(b"range/\xff");
-    apply(kv, put("range/b", "2").put(bytes("range/a"), bytes("1")).put(high.clone(), bytes("3"))).await;
+    apply(kv, put("range/b", "2").put(bytes("range/a"), bytes("1")).put(high, bytes("3"))).await;
+    ranges_hold(kv).await;
+}
+
+async fn ranges_hold(kv: &dyn KeyValueStore) {
+    let high = Bytes::from_static(b"range/\xff");
     let (a, b) = ((bytes("range/a"), bytes("1")), (bytes("range/b"), bytes("2")));
     let all = vec![a.clone(), b.clone(), (high, bytes("3"))];
     assert_eq!(range(kv, "range/", "range0", 10).await, all);
@@ -127,28 +185,35 @@ async fn ranges_are_in_order_half_open_and_limited(kv: &dyn KeyValueStore) {
 }
 
 async fn a_large_range_can_be_read_page_by_page(kv: &dyn KeyValueStore) {
-    let key = |number: usize| bytes(&format!("page/{number:05}"));
     for chunk in 0..10 {
         let numbers = chunk * 100..(chunk + 1) * 100;
         apply(
             kv,
             numbers.fold(Transaction::default(), |transaction, number| {
-                transaction.put(key(number), Bytes::from(vec![7; number]))
+                transaction.put(page_key(number), Bytes::from(vec![7; number]))
             }),
         )
         .await;
     }
+    pages_hold_every_row(kv).await;
+}
+
+async fn pages_hold_every_row(kv: &dyn KeyValueStore) {
     let (mut from, mut seen) = (bytes("page/"), 0);
     loop {
         let page = kv.range(&from, b"page0", 73).await.expect("the store answers");
         for (found, value) in &page {
-            assert_eq!((found, value.len()), (&key(seen), seen));
+            assert_eq!((found, value.len()), (&page_key(seen), seen));
             seen += 1;
         }
         let Some((last, _)) = page.last() else { break };
         from = [last, &b"\0"[..]].concat().into();
     }
     assert_eq!(seen, 1000);
+}
+
+fn page_key(number: usize) -> Bytes {
+    bytes(&format!("page/{number:05}"))
 }
 
 async fn transactions_side_by_side_are_all_applied(kv: &dyn KeyValueStore) {

@@ -46,9 +46,9 @@ use tokio::{
 };
 
 /// How long an operation waits for the object store before it answers `Unavailable`.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long opening waits: it reads back up to a few thousand objects of the log.
-const OPEN_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const OPEN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often an idle store looks for work to compact.
 const COMPACTION_POLL: Duration = Duration::from_secs(30 * 60);
@@ -266,7 +266,7 @@ fn batch(writes: Vec<Write>) -> WriteBatch {
 }
 
 /// Waits no longer than `patience` for SlateDB, which itself repeats requests for ever.
-async fn within<T, E: Into<KvError>>(
+pub(crate) async fn within<T, E: Into<KvError>>(
     patience: Duration,
     operation: impl Future<Output = Result<T, E>>,
 ) -> Result<T, KvError> {

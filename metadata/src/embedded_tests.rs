@@ -1,7 +1,7 @@
 //! The embedded store against object stores that count, and that fail.
 
 use crate::{
-    conformance::{Backend, run},
+    conformance::{Backend, run, run_read_only},
     faults::runtime,
     *,
 };
@@ -133,6 +133,11 @@ impl Backend for Embedded {
     fn exclusive(&self) -> bool {
         true
     }
+
+    async fn open_to_read(&self) -> Option<Arc<dyn KeyValueStore>> {
+        let reader = EmbeddedReader::open(self.store.clone(), Path::from("meta")).await;
+        Some(Arc::new(reader.expect("it opens for reading")))
+    }
 }
 
 #[tokio::test]
@@ -145,6 +150,38 @@ async fn it_conforms_on_local_files() {
     let directory = tempfile::tempdir().expect("a directory");
     let files = LocalFileSystem::new_with_prefix(directory.path()).expect("a store of files");
     run(&Embedded { store: Probe::new(files), local_files: true }).await;
+}
+
+#[tokio::test]
+async fn it_conforms_when_opened_for_reading() {
+    run_read_only(&Embedded { store: Probe::new(InMemory::new()), local_files: false }).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let files = LocalFileSystem::new_with_prefix(directory.path()).expect("a store of files");
+    run_read_only(&Embedded { store: Probe::new(files), local_files: true }).await;
+}
+
+#[tokio::test]
+async fn a_reader_writes_nothing_and_sees_what_was_folded_and_what_was_not() {
+    let store = Probe::new(InMemory::new());
+    let kv = open(&store, false).await;
+    for number in 0..300 {
+        assert!(kv.transact(put(&format!("key/{number:03}"), "value")).await.expect("the store answers"));
+    }
+    assert!(kv.tables() > 0, "some of it was folded");
+    store.puts.store(0, Relaxed);
+    let reader = EmbeddedReader::open(store.clone(), Path::from("meta")).await.expect("it opens");
+    let rows = reader.range(b"key/", b"key0", 1000).await.expect("the store answers");
+    assert_eq!(rows.len(), 300);
+    assert_eq!(store.puts.load(Relaxed), 0);
+    assert!(kv.transact(put("key/300", "value")).await.expect("the writer goes on"));
+}
+
+#[tokio::test]
+async fn there_is_nothing_to_read_where_there_is_no_store() {
+    let store = Probe::new(InMemory::new());
+    let opened = EmbeddedReader::open(store.clone(), Path::from("meta")).await;
+    assert!(matches!(opened.err(), Some(KvError::Corrupt { .. })));
+    assert_eq!(store.puts.load(Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@
 //! | `quota/` entity | [`QuotaRecord`](crate::QuotaRecord) | user, client or address that has quotas of its own |
 //! | `scram/` mechanism u8, user | [`ScramRecord`](crate::ScramRecord) | credential |
 //! | `features` | [`FeaturesRecord`](crate::FeaturesRecord) | cluster |
+//! | `restoring/mark` | 1 | restoration that has not come to its end |
 
 use crate::{
     KvError, QuotaEntity, ResourceKind,
@@ -36,11 +37,17 @@ pub(crate) const PRODUCERS: &[u8] = b"counter/producer";
 pub(crate) const DEFAULT_CONFIG: &[u8] = b"config/default";
 pub(crate) const FEATURES: &[u8] = b"features";
 
+/// Stands while a restoration is under way.
+pub(crate) const RESTORING_MARK: &[u8] = b"restoring/mark";
+/// Behind every key.
+pub(crate) const END: &[u8] = &[0xff];
+
 pub(crate) const INCARNATION: &str = "incarnation/";
 pub(crate) const TOPIC: &str = "topic/";
 pub(crate) const SHARED: &str = "shared/";
 pub(crate) const LOG_SEGMENT: &str = "logseg/";
 pub(crate) const LOG_START: &str = "logstart/";
+pub(crate) const RESTORING: &str = "restoring/";
 pub(crate) const QUOTA: &str = "quota/";
 pub(crate) const SCRAM: &str = "scram/";
 const BROKER_CONFIG: &str = "config/broker/";

@@ -7,6 +7,7 @@ mod codec;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod embedded;
+mod embedded_reader;
 #[cfg(test)]
 mod embedded_tests;
 #[cfg(test)]
@@ -21,7 +22,9 @@ mod object_index;
 mod records;
 #[cfg(test)]
 mod records_tests;
+mod restoring;
 mod settings;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod store_tests;
@@ -29,11 +32,14 @@ mod topics;
 
 pub use admin_records::*;
 pub use embedded::{EmbeddedKv, EmbeddedOptions};
+pub use embedded_reader::EmbeddedReader;
 pub use incarnations::Commit;
 pub use kv::*;
 pub use memory::MemoryKv;
 pub use object_index::*;
 pub use records::*;
+pub use restoring::NewRows;
 pub use settings::ResourceKind;
+pub use snapshot::*;
 pub use store::*;
 pub use topics::NewTopic;

@@ -5,7 +5,9 @@
 //! handles before, whose transactions fail from then on and whose reads answer the state at that moment, as SlateDB's do.
 //! It answers at once and never fails otherwise; faults are injected around it.
 
-use crate::{Compare, KeyValueStore, KvError, MAX_OPERATIONS, Transaction, Write};
+use crate::{
+    Compare, KeyValueStore, KvError, MAX_OPERATIONS, Transaction, Write, embedded_reader::read_only,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -31,6 +33,9 @@ struct View {
 
 struct Handle(Arc<Mutex<View>>);
 
+/// The rows at one moment.
+struct Snapshot(BTreeMap<Bytes, Bytes>);
+
 impl Default for MemoryKv {
     fn default() -> Self {
         Self::new()
@@ -48,6 +53,12 @@ impl MemoryKv {
         Self { exclusive: true, newest: Arc::default() }
     }
 
+    /// A store that holds `rows`, whose handles all stay valid.
+    pub fn of_rows(rows: BTreeMap<Bytes, Bytes>) -> Self {
+        let view = Arc::new(Mutex::new(View { rows, fenced: false }));
+        Self { exclusive: false, newest: Arc::new(Mutex::new(view)) }
+    }
+
     /// A handle on the shared state.
     pub fn open(&self) -> Arc<dyn KeyValueStore> {
         let mut newest = self.newest.lock();
@@ -56,6 +67,11 @@ impl MemoryKv {
             *newest = next;
         }
         Arc::new(Handle(newest.clone()))
+    }
+
+    /// What is stored now, for reading only, as [`EmbeddedReader`](crate::EmbeddedReader) shows it. Fences nobody.
+    pub fn open_to_read(&self) -> Arc<dyn KeyValueStore> {
+        Arc::new(Snapshot(self.rows()))
     }
 
     /// Everything that is stored, for checks in tests.
@@ -90,12 +106,7 @@ impl KeyValueStore for Handle {
     }
 
     async fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, KvError> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let view = self.0.lock();
-        let rows = view.rows.range::<[u8], _>((Included(from), Excluded(to)));
-        Ok(rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        Ok(rows_between(&self.0.lock().rows, from, to, limit))
     }
 
     async fn transact(&self, transaction: Transaction) -> Result<bool, KvError> {
@@ -116,10 +127,37 @@ impl KeyValueStore for Handle {
     }
 }
 
+#[async_trait]
+impl KeyValueStore for Snapshot {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    async fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, KvError> {
+        Ok(rows_between(&self.0, from, to, limit))
+    }
+
+    async fn transact(&self, _: Transaction) -> Result<bool, KvError> {
+        Err(read_only())
+    }
+
+    async fn close(&self) -> Result<(), KvError> {
+        Ok(())
+    }
+}
+
+fn rows_between(rows: &BTreeMap<Bytes, Bytes>, from: &[u8], to: &[u8], limit: usize) -> Vec<(Bytes, Bytes)> {
+    if from >= to {
+        return Vec::new();
+    }
+    let rows = rows.range::<[u8], _>((Included(from), Excluded(to)));
+    rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{Backend, run};
+    use crate::conformance::{Backend, run, run_read_only};
 
     #[async_trait]
     impl Backend for MemoryKv {
@@ -129,6 +167,10 @@ mod tests {
 
         fn exclusive(&self) -> bool {
             self.exclusive
+        }
+
+        async fn open_to_read(&self) -> Option<Arc<dyn KeyValueStore>> {
+            Some(MemoryKv::open_to_read(self))
         }
     }
 
@@ -140,6 +182,12 @@ mod tests {
     #[tokio::test]
     async fn the_exclusive_store_conforms() {
         run(&MemoryKv::exclusive()).await;
+    }
+
+    #[tokio::test]
+    async fn the_store_opened_for_reading_conforms() {
+        run_read_only(&MemoryKv::new()).await;
+        run_read_only(&MemoryKv::exclusive()).await;
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{
 use bytes::Bytes;
 use std::{fmt, sync::Arc};
 use thalweg_runtime::Runtime;
-use thalweg_segment::{Incarnation, ProducerId};
+use thalweg_segment::{Incarnation, LogId, ProducerId};
 use uuid::Uuid;
 
 /// Why a change was not made.
@@ -139,6 +139,11 @@ impl Metadata {
                 return Ok(ProducerId(counter.value as i64));
             }
         }
+    }
+
+    /// The id that the next log gets: all that there are, and were, are below it.
+    pub async fn next_log_id(&self) -> Result<LogId, MetadataError> {
+        Ok(LogId(self.call().counter(keys::LOGS).await?.value))
     }
 
     /// Every shared segment and manifest of the index.

@@ -5,10 +5,11 @@
 //! thalweg                                                    marker: cluster id and format level
 //! wal/<spread>/<broker>/<epoch, 20 digits>/<sequence, 20 digits>     WAL objects and fences
 //! seg/<spread>/<broker>/<epoch, 20 digits>/<number, 20 digits>       flushed segments and recovery manifests
+//! snapshot/<leader epoch, 10 digits>/<number, 20 digits>     what the metadata say that segments don't, see `metadata`
 //! meta/…                                                     embedded metadata (SlateDB)
 //! ```
 
-use crate::{BrokerEpoch, BrokerId, Incarnation, SegmentId, WalSequence};
+use crate::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, SegmentId, WalSequence};
 use object_store::path::Path;
 
 /// The marker object.
@@ -71,6 +72,24 @@ pub fn segment_id(path: &Path) -> Option<SegmentId> {
 pub fn manifest_number(dead: Incarnation, attempt: u64) -> u64 {
     assert!(dead.epoch.0 < 1 << 48 && attempt < 1 << 15, "epochs and attempts are small counters");
     1 << 63 | attempt << 48 | dead.epoch.0
+}
+
+/// The prefix of all snapshots of the metadata.
+pub fn snapshots_prefix() -> Path {
+    Path::from("snapshot")
+}
+
+/// One snapshot of the metadata: the `number`th of the owner with `epoch`. Keys order as snapshots do: by owner, then number.
+pub fn snapshot_path(epoch: LeaderEpoch, number: u64) -> Path {
+    Path::from(format!("snapshot/{:010}/{number:020}", epoch.0))
+}
+
+/// Reads owner and number off a snapshot's key.
+pub fn snapshot_id(path: &Path) -> Option<(LeaderEpoch, u64)> {
+    let parts: Vec<_> = path.parts().collect();
+    let [_, epoch, number] = &parts[..] else { return None };
+    let (epoch, number) = (LeaderEpoch(epoch.as_ref().parse().ok()?), padded(number.as_ref())?);
+    (snapshot_path(epoch, number) == *path).then_some((epoch, number))
 }
 
 /// Of a number that [`manifest_number`] made: the epoch of the dead incarnation. Epochs are of one incarnation each.
@@ -149,6 +168,23 @@ mod tests {
             let dead = Incarnation { broker: BrokerId(7), epoch: BrokerEpoch(epoch) };
             prop_assert_eq!(manifest_of(manifest_number(dead, attempt)), Some(dead.epoch));
             prop_assert_eq!(manifest_of(flushed), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_snapshots_key_is_read_back(epoch in 0..i32::MAX, number: u64) {
+            let path = snapshot_path(LeaderEpoch(epoch), number);
+            prop_assert_eq!(snapshot_id(&path), Some((LeaderEpoch(epoch), number)));
+            prop_assert_eq!((segment_id(&path), wal_object(&path)), (None, None));
+        }
+    }
+
+    #[test]
+    fn snapshots_have_this_key() {
+        assert_eq!(snapshot_path(LeaderEpoch(7), 12).as_ref(), "snapshot/0000000007/00000000000000000012");
+        for other in ["snapshot/7/12", "snapshot/0000000007", "seg/x/y"] {
+            assert_eq!(snapshot_id(&Path::from(other)), None, "{other}");
         }
     }
 }

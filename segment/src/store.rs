@@ -24,7 +24,7 @@ mod sweep;
 pub use check::{CheckError, Operation, check};
 pub use counted::transfer_time;
 pub use error::{ErrorKind, Outcome, StoreError};
-pub use marker::{FORMAT_LEVEL, MarkerError, open_marker};
+pub use marker::{FORMAT_LEVEL, MarkerError, open_marker, read_marker};
 pub use metrics::{Method, RequestCounts};
 pub use open::{ObjectStoreConfig, OpenError, open};
 pub use sweep::sweep_staged;

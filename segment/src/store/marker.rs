@@ -56,6 +56,15 @@ pub async fn open_marker(store: &Store, candidate: &str) -> Result<String, Marke
     decode(&content)
 }
 
+/// The cluster id of the bucket; none where it has no marker. Writes nothing.
+pub async fn read_marker(store: &Store) -> Result<Option<String>, MarkerError> {
+    match read(store).await {
+        Ok(content) => decode(&content).map(Some),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 async fn read_or_create(store: &Store, candidate: &str) -> Result<Bytes, StoreError> {
     match read(store).await {
         Err(StoreError::NotFound { .. }) => {}
