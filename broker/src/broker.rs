@@ -12,6 +12,7 @@ use crate::{
     settings::{BrokerSettings, DynamicSettings},
     stored::Stored,
     topics::{ResolveSettings, Topics},
+    upkeep::snapshot::Snapshots,
 };
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -84,6 +85,8 @@ pub struct Broker {
     pub stored: Stored,
     /// Log levels.
     pub loggers: Loggers,
+    /// Snapshots of the metadata.
+    pub snapshots: Snapshots,
     /// The topics.
     pub topics: Topics,
     /// The logs.
@@ -163,6 +166,7 @@ impl Broker {
         registry: &mut Registry,
     ) -> Result<Arc<Self>, StartError> {
         let metadata = Metadata::new(kv, runtime.clone());
+        metadata.check_whole().await?;
         let record = metadata.register(settings.broker, settings.wal.window).await?;
         let (index, settled) = recover(&runtime, &store, &metadata, &record).await?;
         let owner = metadata.take_ownership(&record).await?;
@@ -193,6 +197,14 @@ impl Broker {
             settings.wal.clone(),
             logs.clone(),
             registry.sub_registry_with_prefix("thalweg"),
+        );
+        let snapshots = Snapshots::new(
+            runtime.clone(),
+            store.clone(),
+            metadata.clone(),
+            cluster_id.clone(),
+            owner,
+            settings.snapshot_interval,
         );
         let topics = Topics::open(metadata.clone(), index, wal.clone(), logs.clone(), owner, resolve).await;
         let topics = match topics {
@@ -233,6 +245,7 @@ impl Broker {
             metadata,
             stored,
             loggers: Loggers::default(),
+            snapshots,
             topics,
             logs,
             wal,
@@ -272,6 +285,7 @@ impl Broker {
     pub async fn close(&self) -> Result<(), WalError> {
         self.logs.close_all(Closed::NotOwner);
         self.wal.close().await?;
+        self.snapshots.take_last().await;
         if let Err(error) = self.metadata.close().await {
             tracing::warn!(%error, "the metadata store did not close in good order");
         }

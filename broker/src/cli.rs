@@ -3,6 +3,7 @@
 use crate::config::{
     Config, ConfigError, Key, Source, broker_keys, from_environment, parse_properties, split_argument,
 };
+use crate::tools::{FsckArguments, RestoreArguments};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -28,6 +29,10 @@ pub struct Arguments {
 pub enum Command {
     /// Lists every setting: its type, default and meaning, and what is in force and from where.
     Config,
+    /// Checks the object index against the bucket, beside a running broker: exit code 0 clean, 1 problems, 2 not checked.
+    Fsck(FsckArguments),
+    /// Makes the metadata anew after they were lost (no broker may run): exit code 0 complete, 1 incomplete, 2 not done.
+    Restore(RestoreArguments),
 }
 
 impl Arguments {

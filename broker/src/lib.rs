@@ -24,6 +24,7 @@ pub mod program;
 pub mod reading;
 pub mod settings;
 pub mod stored;
+pub mod tools;
 pub mod topics;
 pub mod upkeep;
 

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use thalweg_broker::{cli, program};
+use thalweg_broker::{cli, program, tools};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
             cli::print_config(&config);
             ExitCode::SUCCESS
         }
+        Some(cli::Command::Fsck(how)) => tools::fsck(&config, &how),
+        Some(cli::Command::Restore(how)) => tools::restore(&config, &how),
         None => program::run(config),
     }
 }

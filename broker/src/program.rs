@@ -43,7 +43,7 @@ const FAILED: u8 = 4;
 const INTERRUPTED: i32 = 130;
 
 /// How long object-store requests other than WAL uploads are waited for and repeated.
-const PATIENCE: Patience = Patience {
+pub(crate) const PATIENCE: Patience = Patience {
     attempt: Duration::from_secs(20),
     total: Duration::from_secs(60),
     backoff: Duration::from_millis(50),
@@ -62,15 +62,8 @@ pub fn run(config: Config) -> ExitCode {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let threads = match config.size("threads") {
-        0 => std::thread::available_parallelism().map_or(2, usize::from),
-        threads => threads,
-    };
-    let runtime = match threads {
-        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
-    };
-    let outcome = match runtime {
+    let threads = threads(&config);
+    let outcome = match tokio_runtime(threads) {
         Ok(runtime) => {
             let outcome = runtime.block_on(serve(Arc::new(config), threads, set_filter));
             // What is still running waits for stores or clients that nobody needs any more.
@@ -93,6 +86,21 @@ pub fn run(config: Config) -> ExitCode {
             eprintln!("thalweg: {error:#}");
             ExitCode::from(if is_overtaken(&error) { FENCED } else { START_FAILED })
         }
+    }
+}
+
+/// Threads that serve requests.
+pub(crate) fn threads(config: &Config) -> usize {
+    match config.size("threads") {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        threads => threads,
+    }
+}
+
+pub(crate) fn tokio_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    match threads {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     }
 }
 
@@ -261,7 +269,7 @@ fn net_settings(config: &Config, broker: &Broker) -> NetSettings {
 const MAX_IN_FLIGHT: usize = 128;
 
 /// Returns what changes the filter.
-fn init_logging(config: &Config) -> SetFilter {
+pub(crate) fn init_logging(config: &Config) -> SetFilter {
     let filter = tracing_subscriber::EnvFilter::try_new(config.text("log.level"))
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);

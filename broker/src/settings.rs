@@ -36,6 +36,8 @@ pub struct BrokerSettings {
     pub groups: GroupSettings,
     /// Transactions.
     pub transactions: TransactionSettings,
+    /// `metadata.snapshot.interval.ms`; none for 0.
+    pub snapshot_interval: Option<Duration>,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
     /// How the object store lists.

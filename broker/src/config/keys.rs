@@ -169,6 +169,13 @@ const OWN: &[OwnKey] = &[
         "Where metadata live: `embedded` in the object store.",
     ),
     (
+        "metadata.snapshot.interval.ms",
+        Kind::Long,
+        "3600000",
+        "[0,...]",
+        "How often metadata that changed are written as a snapshot, from which `thalweg restore` makes them anew; 0 for never.",
+    ),
+    (
         "memory.bytes",
         Kind::Long,
         "1073741824",

@@ -191,6 +191,8 @@ impl Config {
             dynamic: Resolved::default().dynamic(self),
             groups: self.groups(),
             transactions: self.transactions(),
+            snapshot_interval: Some(millis(self.number("metadata.snapshot.interval.ms")))
+                .filter(|interval| !interval.is_zero()),
             retention_check_interval: millis(self.number("log.retention.check.interval.ms")),
             listing: self.listing(),
         }

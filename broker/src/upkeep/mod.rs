@@ -3,6 +3,7 @@
 pub mod garbage;
 pub mod retention;
 mod rewriting;
+pub mod snapshot;
 
 use crate::broker::Broker;
 use std::sync::Arc;
@@ -11,4 +12,5 @@ use std::sync::Arc;
 pub fn start(broker: &Arc<Broker>) {
     retention::start(broker);
     garbage::start(broker);
+    snapshot::keep(broker);
 }

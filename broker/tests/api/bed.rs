@@ -1,5 +1,6 @@
 //! A broker on an object store and a metadata store in memory, and a client of it that speaks in frames.
 
+use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use object_store::memory::InMemory;
 use parking_lot::RwLock;
@@ -20,10 +21,11 @@ use thalweg_broker::{
     net::{Class, Frame, Peer, Reply, Service},
     settings::Endpoint,
 };
-use thalweg_metadata::MemoryKv;
+use thalweg_fsck::{Report, Restored};
+use thalweg_metadata::{MemoryKv, Metadata, MetadataError, list_snapshots};
 use thalweg_protocol::{ApiKey, Request, RequestHeader, Response, client, messages::*};
 use thalweg_runtime::{Budget, Charge, Clock, Inline, Random, Runtime, SystemClock, TokioSpawner};
-use thalweg_segment::{Patience, Store};
+use thalweg_segment::{LeaderEpoch, Patience, Store};
 
 /// The answer of one API, out of the response to any.
 macro_rules! answer {
@@ -44,11 +46,21 @@ const PATIENCE: Patience = Patience {
     max_backoff: Duration::from_millis(10),
 };
 
+/// The cluster's id.
+const CLUSTER: &str = "a-cluster";
+
 /// What outlives a broker.
 #[derive(Clone)]
 struct Durable {
     objects: Arc<InMemory>,
     metadata: MemoryKv,
+}
+
+#[async_trait]
+impl thalweg_fsck::OpenMetadata for Durable {
+    async fn open(&self) -> Result<Metadata, MetadataError> {
+        Ok(Metadata::new(self.metadata.open_to_read(), Runtime::system(1)))
+    }
 }
 
 /// A wall clock that can be put forward.
@@ -90,6 +102,33 @@ impl Bed {
         Self::on(self.durable, self.settings).await
     }
 
+    /// The next life of the broker after its metadata are lost and restored.
+    pub async fn restored(self) -> (Self, Restored) {
+        let Self { durable: Durable { objects, metadata: _lost }, settings, broker, handlers, .. } = self;
+        drop((handlers, broker));
+        let runtime = Runtime::system(1);
+        let store = Store::new(objects.clone(), runtime.clone(), PATIENCE);
+        let durable = Durable { objects, metadata: MemoryKv::exclusive() };
+        let metadata = Metadata::new(durable.metadata.open(), runtime.clone());
+        let restored = thalweg_fsck::restore(&runtime, &store, &metadata, CLUSTER, 1).await;
+        (Self::on(durable, settings).await, restored.expect("memory does not fail"))
+    }
+
+    /// The snapshots of the metadata, the newest first.
+    pub async fn snapshots(&self) -> Vec<(LeaderEpoch, u64)> {
+        let store = Store::new(self.durable.objects.clone(), Runtime::system(1), PATIENCE);
+        list_snapshots(&store).await.expect("memory does not fail")
+    }
+
+    /// What a deep check of the stores says at the moment.
+    pub async fn fsck(&self) -> Report {
+        let runtime = Runtime::system(1);
+        let store = Store::new(self.durable.objects.clone(), runtime.clone(), PATIENCE);
+        let options = thalweg_fsck::Options { deep: true, orphan_age: Duration::from_secs(3600) };
+        let report = thalweg_fsck::check(&runtime, &store, &self.durable, CLUSTER, options).await;
+        report.expect("memory does not fail")
+    }
+
     async fn on(durable: Durable, settings: Vec<(String, String)>) -> Self {
         let config = Config::load(vec![(Source::Argument, settings.clone())]).expect("valid settings");
         let config = Arc::new(config);
@@ -107,7 +146,7 @@ impl Bed {
             runtime,
             store,
             durable.metadata.open(),
-            "a-cluster".into(),
+            CLUSTER.into(),
             settings_of_broker,
             topic_resolver(config.clone(), resolved.clone()),
             &mut registry,

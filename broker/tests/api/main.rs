@@ -6,6 +6,7 @@ mod admin_catalogue;
 mod bed;
 mod catalogue;
 mod consumer_groups;
+mod fsck;
 mod groups;
 mod oddities;
 mod produce;

@@ -56,6 +56,8 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     let resolved = Arc::new(RwLock::new(Resolved::default()));
     let resolve = topic_resolver(config.clone(), resolved.clone());
     let mut settings = BrokerSettings { broker: means.broker, wal: means.config, ..config.broker_settings() };
+    // What it would write is no part of the play.
+    settings.snapshot_interval = None;
     settings.groups.topic_partitions = COORDINATOR_PARTITIONS;
     settings.groups.initial_rebalance_delay_ms = 0;
     settings.transactions.topic_partitions = COORDINATOR_PARTITIONS;

@@ -17,6 +17,7 @@ mod produce_latency;
 mod put_count;
 mod recovery;
 mod report;
+mod restore;
 mod round_trip;
 mod start;
 mod steady_client;
@@ -74,6 +75,8 @@ enum Line {
     KafkaTools,
     /// 20,000 simulation seeds of transactions and groups clean: each input takes effect exactly once; the coordinators' mutations caught
     CoordinatorSeeds,
+    /// The metadata of 10,000 objects lost: `thalweg restore` brings back every flushed record, offsets, topics and settings; fsck is clean before and after
+    Restore,
     /// Every API in every version, asked of a real Kafka and of Thalweg: no difference that isn't meant
     Differential,
 }
@@ -126,6 +129,7 @@ fn check(line: Line, report: &mut Report) -> Result<()> {
         Line::GroupLatency => group_latency::check(report),
         Line::KafkaTools => kafka_tools::check(report),
         Line::CoordinatorSeeds => coordinator_seeds::check(report),
+        Line::Restore => restore::check(report),
         Line::Differential => differential::check(report),
     }
 }

@@ -1,4 +1,4 @@
-//! Metadata, CreateTopics, InitProducerId.
+//! Metadata, CreateTopics, DescribeConfigs, InitProducerId.
 
 use super::{
     batch::Producer,
@@ -8,10 +8,11 @@ use super::{
 };
 use crate::wait;
 use anyhow::{Result, ensure};
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 const METADATA: Api = Api { key: 3, version: 4 };
 const CREATE_TOPICS: Api = Api { key: 19, version: 2 };
+const DESCRIBE_CONFIGS: Api = Api { key: 32, version: 1 };
 const INIT_PRODUCER_ID: Api = Api { key: 22, version: 0 };
 
 /// How long a new topic may take until it can be written to.
@@ -65,6 +66,26 @@ impl Connection {
         let results = answer.array(|from| Ok((from.string()?, from.i16()?, from.string()?)))?;
         ensure!(results.len() == 1, "CreateTopics answers {results:?}");
         Ok(results[0].1)
+    }
+
+    /// Every setting of a topic.
+    pub async fn topic_configs(&mut self, topic: &str) -> Result<BTreeMap<String, Option<String>>> {
+        let (of_topic, all_names, no_synonyms) = (2, -1, 0);
+        let body = Writer::default().i32(1).i8(of_topic).string(topic).i32(all_names).i8(no_synonyms);
+        let mut answer = self.call(DESCRIBE_CONFIGS, &body.finish()).await?;
+        answer.i32()?;
+        let results = answer.array(|from| {
+            let (error, _message, _kind, _name) = (from.i16()?, from.string()?, from.i8()?, from.string()?);
+            let configs = from.array(|from| {
+                let setting = (from.string()?.unwrap_or_default(), from.string()?);
+                let (_read_only, _source, _sensitive) = (from.i8()?, from.i8()?, from.i8()?);
+                from.array(|from| Ok((from.string()?, from.string()?, from.i8()?)))?;
+                Ok(setting)
+            })?;
+            Ok((error, configs))
+        })?;
+        ensure!(results.len() == 1 && results[0].0 == code::NONE, "DescribeConfigs answers {results:?}");
+        Ok(results.into_iter().flat_map(|(_, configs)| configs).collect())
     }
 
     /// A producer id for an idempotent producer.

@@ -1,0 +1,237 @@
+//! What objects say of themselves, reduced to what is compared. An object never changes, so each is read once.
+
+use crate::{
+    findings::{Finding, FindingKind},
+    view::View,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use std::{collections::BTreeMap, sync::Arc};
+use thalweg_metadata::{ObjectShape, SharedRecord};
+use thalweg_runtime::Budget;
+use thalweg_segment::{
+    Footer, FormatError, Incarnation, Index, Kind, LogId, Offset, ReadError, SegmentId, Store, StoreError,
+    WalSequence, read_index, read_index_at, segment_path, wal_path,
+};
+
+/// Objects that are read at a time.
+pub(crate) const PARALLEL_READS: usize = 32;
+/// Bytes of decoded index blocks in memory at a time.
+const INDEX_BYTES: usize = 64 << 20;
+/// About how much larger than its bytes a decoded index block is, at most.
+const DECODED_FACTOR: usize = 4;
+
+/// What an object was found to be.
+#[derive(Clone, Debug)]
+pub(crate) enum Found<T> {
+    /// As it should.
+    Sound(Arc<T>),
+    /// Not readable, and why.
+    Unreadable(String),
+    /// It was gone by the time it was read.
+    Gone,
+}
+
+/// What a segment or manifest holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// Of each log that it has blocks of: where it begins and ends.
+    pub extents: Vec<LogExtent>,
+    /// Of each log that it has the state of: the offset that it is the state at.
+    pub states: Vec<(LogId, Offset)>,
+    /// For a manifest: the WAL objects that its blocks lie in, and how long those must be at least.
+    pub adopted: BTreeMap<WalSequence, u64>,
+    /// Bytes of its blocks.
+    pub bytes: u64,
+}
+
+/// What an object holds of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogExtent {
+    pub log: LogId,
+    pub base: Offset,
+    pub end: Offset,
+    /// Between its blocks.
+    pub holes: Vec<(Offset, Offset)>,
+    pub max_timestamp: i64,
+}
+
+/// What a WAL object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WalContents {
+    /// Batches.
+    Data,
+    /// Stands for its writer's end.
+    Fence,
+}
+
+/// An object of the index, as its row names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub id: SegmentId,
+    pub kind: Kind,
+    pub shape: ObjectShape,
+    pub adopts: Option<Incarnation>,
+}
+
+impl Row {
+    pub fn path(&self) -> Path {
+        segment_path(self.id)
+    }
+}
+
+impl View {
+    /// Every object that has a row.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        let shared = self.shared.iter().map(|record| Row {
+            id: record.id,
+            kind: kind_of(record),
+            shape: record.shape,
+            adopts: record.adopts,
+        });
+        let logs = self.logs.iter();
+        shared.chain(logs.map(|log| Row { id: log.id, kind: Kind::Log, shape: log.shape, adopts: None }))
+    }
+}
+
+/// What was read so far.
+pub(crate) struct Objects {
+    store: Store,
+    memory: Budget,
+    pub segments: BTreeMap<SegmentId, Found<Contents>>,
+    pub wal: BTreeMap<(Incarnation, WalSequence), Found<WalContents>>,
+}
+
+impl Objects {
+    pub fn new(store: Store) -> Self {
+        let memory = Budget::new("index_blocks", INDEX_BYTES);
+        Self { store, memory, segments: BTreeMap::new(), wal: BTreeMap::new() }
+    }
+
+    /// Reads those of `rows` that were not read yet. They must be as large as they are said to be.
+    pub async fn read_segments(&mut self, rows: impl Iterator<Item = Row>) -> Result<(), StoreError> {
+        let rows: Vec<_> = rows.filter(|row| !self.segments.contains_key(&row.id)).collect();
+        let reads: Vec<_> =
+            rows.into_iter().map(|row| read_segment(&self.store, &self.memory, row)).collect();
+        let read: Vec<_> = stream::iter(reads).buffer_unordered(PARALLEL_READS).try_collect().await?;
+        self.segments.extend(read);
+        Ok(())
+    }
+
+    /// Reads those WAL objects that were not read yet.
+    pub async fn read_wal(
+        &mut self,
+        wanted: impl Iterator<Item = (Incarnation, WalSequence)>,
+    ) -> Result<(), StoreError> {
+        let wanted: Vec<_> = wanted.filter(|one| !self.wal.contains_key(one)).collect();
+        let reads: Vec<_> = wanted.into_iter().map(|one| read_wal(&self.store, one)).collect();
+        let read: Vec<_> = stream::iter(reads).buffer_unordered(PARALLEL_READS).try_collect().await?;
+        self.wal.extend(read);
+        Ok(())
+    }
+}
+
+async fn read_segment(
+    store: &Store,
+    memory: &Budget,
+    row: Row,
+) -> Result<(SegmentId, Found<Contents>), StoreError> {
+    let _charge = memory.charge(row.shape.index_size as usize * DECODED_FACTOR).await;
+    let read = read_index_at(store, &row.path(), row.shape.index_position, row.shape.size).await;
+    let found = found(read.and_then(|(footer, index)| {
+        check_name(&footer, row.kind, row.id.incarnation, row.id.number)
+            .map_err(|source| ReadError::Format { path: row.path(), source })?;
+        Ok(Contents::of(&index, row.kind))
+    }))?;
+    Ok((row.id, found))
+}
+
+async fn read_wal(
+    store: &Store,
+    (incarnation, sequence): (Incarnation, WalSequence),
+) -> Result<((Incarnation, WalSequence), Found<WalContents>), StoreError> {
+    let path = wal_path(incarnation, sequence);
+    let found = found(read_index(store, &path).await.and_then(|(footer, _)| {
+        let contents = match footer.kind {
+            // A fence's writer is whoever has put it there.
+            Kind::Fence if footer.number == sequence.0 => return Ok(WalContents::Fence),
+            _ => WalContents::Data,
+        };
+        check_name(&footer, Kind::Wal, incarnation, sequence.0)
+            .map_err(|source| ReadError::Format { path, source })?;
+        Ok(contents)
+    }))?;
+    Ok(((incarnation, sequence), found))
+}
+
+fn check_name(footer: &Footer, kind: Kind, writer: Incarnation, number: u64) -> Result<(), FormatError> {
+    if (footer.kind, footer.writer, footer.number) == (kind, writer, number) {
+        return Ok(());
+    }
+    Err(FormatError::Malformed { what: "footer: another object's" })
+}
+
+/// Tells what can't be there from what couldn't be asked.
+fn found<T>(read: Result<T, ReadError>) -> Result<Found<T>, StoreError> {
+    match read {
+        Ok(contents) => Ok(Found::Sound(Arc::new(contents))),
+        Err(ReadError::Store(StoreError::NotFound { .. })) => Ok(Found::Gone),
+        Err(ReadError::Store(error)) => Err(error),
+        Err(ReadError::Format { source, .. }) => Ok(Found::Unreadable(source.to_string())),
+    }
+}
+
+impl Contents {
+    pub fn of(index: &Index, kind: Kind) -> Self {
+        let mut contents = Self {
+            states: index.states.iter().map(|state| (state.log, state.end)).collect(),
+            bytes: index.blocks.iter().map(|block| u64::from(block.size)).sum(),
+            ..Self::default()
+        };
+        for blocks in index.blocks.chunk_by(|a, b| a.log == b.log) {
+            let (first, last) = (&blocks[0], &blocks[blocks.len() - 1]);
+            let between = blocks.windows(2).map(|pair| (pair[0].end_offset, pair[1].base_offset));
+            contents.extents.push(LogExtent {
+                log: first.log,
+                base: first.base_offset,
+                end: last.end_offset,
+                holes: between.filter(|(end, base)| end < base).collect(),
+                max_timestamp: blocks.iter().map(|block| block.max_timestamp).fold(i64::MIN, i64::max),
+            });
+        }
+        if kind.is_manifest() {
+            for block in &index.blocks {
+                let length = contents.adopted.entry(WalSequence(block.object)).or_default();
+                *length = (*length).max(block.end_position());
+            }
+        }
+        contents
+    }
+}
+
+/// A flush adopts WAL objects of its own incarnation, a recovery those of another.
+pub(crate) fn kind_of(record: &SharedRecord) -> Kind {
+    match record.adopts {
+        None => Kind::Shared,
+        Some(of) if of == record.id.incarnation => Kind::FlushManifest,
+        Some(_) => Kind::Manifest,
+    }
+}
+
+/// Which of two objects with the same batches readers see, as the object index has it: the higher.
+pub(crate) fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::Log => LOG_RANK,
+        Kind::Shared => 2,
+        Kind::FlushManifest => 1,
+        Kind::Manifest | Kind::Wal | Kind::Fence => 0,
+    }
+}
+
+/// That of log segments.
+pub(crate) const LOG_RANK: u8 = 3;
+
+/// What is wrong with an object that could not be read.
+pub(crate) fn unreadable(path: &Path, why: &str) -> Finding {
+    Finding::new(FindingKind::UnreadableObject, why).at(path)
+}
