@@ -10,12 +10,14 @@
 mod clock;
 mod cpu;
 mod essential;
+mod io_threads;
 mod memory;
 mod random;
 mod task;
 
 pub use clock::{Clock, SystemClock};
 pub use cpu::{ComputePool, Inline, Threads};
+pub use io_threads::IoThreads;
 pub use memory::{Budget, Charge};
 pub use random::Random;
 pub use task::{Spawner, TaskHandle, TokioSpawner};

@@ -15,6 +15,7 @@ pub mod conformance;
 mod counted;
 mod credentials;
 mod error;
+mod link;
 mod marker;
 mod metrics;
 mod multipart;
@@ -33,6 +34,7 @@ use bytes::{Bytes, BytesMut};
 use counted::{Counted, Meter, within};
 use error::{Fault, may_be_of_empty_object};
 use futures::{StreamExt, TryStreamExt, stream};
+use link::{Class, SharedLink};
 use metrics::Metrics;
 use object_store::{
     GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions,
@@ -118,12 +120,25 @@ struct Inner {
     runtime: Runtime,
     patience: Patience,
     metrics: Metrics,
+    link: SharedLink,
 }
 
 impl Store {
     /// Wraps a client whose own retries are off.
     pub fn new(objects: Arc<dyn ObjectStore>, runtime: Runtime, patience: Patience) -> Self {
-        Self(Arc::new(Inner { objects, runtime, patience, metrics: Metrics::new() }))
+        Self::with_bandwidth(objects, runtime, patience, None)
+    }
+
+    /// The same, where the way to the store has so many bytes a second, if that is known. Uploads take what they need of it;
+    /// reads of old data for consumers ([`Purpose::Fetch`]) get the rest.
+    pub fn with_bandwidth(
+        objects: Arc<dyn ObjectStore>,
+        runtime: Runtime,
+        patience: Patience,
+        bytes_per_second: Option<u64>,
+    ) -> Self {
+        let link = SharedLink::new(bytes_per_second);
+        Self(Arc::new(Inner { objects, runtime, patience, metrics: Metrics::new(), link }))
     }
 
     /// Shows the counts and times of all requests, of clones too, in `registry`. Once per registry.
@@ -155,6 +170,7 @@ impl Store {
         payload: PutPayload,
         purpose: Purpose,
     ) -> Result<(), StoreError> {
+        let _on_the_way = self.0.link.upload(payload.content_length() as u64);
         match self.counted(purpose).put_opts(path, payload, PutMode::Create.into()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::of_create(path, error)),
@@ -165,6 +181,11 @@ impl Store {
     pub async fn put(&self, path: &Path, payload: PutPayload, purpose: Purpose) -> Result<(), StoreError> {
         let client = self.counted(purpose);
         self.repeat(|| async {
+            let bytes = payload.content_length() as u64;
+            let _on_the_way = match self.0.link.turn(Class::of(purpose), bytes).await {
+                Some(turn) => turn,
+                None => self.0.link.upload(bytes),
+            };
             match client.put_opts(path, payload.clone(), PutOptions::default()).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(StoreError::of_overwrite(path, error)),
@@ -265,10 +286,20 @@ impl Store {
     async fn read(&self, path: &Path, range: Option<GetRange>, purpose: Purpose) -> Result<Read, StoreError> {
         let client = self.counted(purpose);
         self.repeat(|| async {
+            let expected = match &range {
+                Some(GetRange::Bounded(range)) => range.end.saturating_sub(range.start),
+                Some(GetRange::Suffix(bytes)) => *bytes,
+                _ => 0,
+            };
+            let on_the_way = self.0.link.turn(Class::of(purpose), expected).await;
             // The client bounds the answer and its body; this also bounds the reading of a local file.
             let deadline = Instant::now() + self.0.patience.attempt;
             let read = within(deadline, read(&client, path, range.clone())).await;
-            read.map_err(|error| StoreError::of_read(path, error))
+            let read = read.map_err(|error| StoreError::of_read(path, error))?;
+            // What was not known before, or is never waited for.
+            let counted = on_the_way.as_ref().map_or(0, |_| expected);
+            self.0.link.read((read.bytes.len() as u64).saturating_sub(counted));
+            Ok(read)
         })
         .await
     }

@@ -205,6 +205,21 @@ async fn what_repeating_cannot_mend_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_of_old_data_wait_for_bandwidth_and_nothing_else_does() {
+    const RATE: u64 = 1 << 20;
+    let store = Store::with_bandwidth(Arc::new(InMemory::new()), runtime(), patience(), Some(RATE));
+    let began = Instant::now();
+    let data = vec![7; 4 << 20];
+    store.create_once(&path("wal"), data.clone().into(), Purpose::Wal).await.expect("created");
+    store.put(&path("segment"), data.into(), Purpose::Flush).await.expect("written");
+    store.get(&path("wal"), Purpose::Recovery).await.expect("there");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    store.get_range(&path("segment"), 0..100, Purpose::Fetch).await.expect("there");
+    let waited = began.elapsed().as_secs_f64();
+    assert!((11.0..=12.1).contains(&waited), "{waited} s for 12 MiB before it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_range_beyond_the_end_is_an_error_and_not_a_short_read() {
     let store = scripted([]);
     stored(&store, "a", "0123456789").await;
