@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use thalweg_cache::{BlockReader, LogCache};
+use thalweg_cache::{BlockCacheSettings, BlockReader, LogCache};
 use thalweg_metadata::{
     IncarnationRecord, IncarnationState, IndexError, KeyValueStore, Metadata, MetadataError,
     MetadataErrorKind, ObjectIndex,
@@ -126,6 +126,8 @@ pub struct Budgets {
     pub responses: Budget,
     /// Blocks on their way from the object store.
     pub block_reads: Budget,
+    /// Blocks that are held for consumers that have not asked for them yet.
+    pub read_ahead: Budget,
     /// The decompression of batches whose records must be seen. Who holds some of it waits for nothing else.
     pub unpacking: Budget,
 }
@@ -139,6 +141,7 @@ impl Budgets {
             receiving: Budget::new("receiving", memory.receiving),
             responses: Budget::keeping_some_for_small("responses", memory.responses),
             block_reads: Budget::new("block_reads", memory.block_reads),
+            read_ahead: Budget::new("read_ahead", memory.read_ahead),
             unpacking: Budget::new("unpacking", memory.unpacking),
         }
     }
@@ -180,14 +183,14 @@ impl Broker {
             index.clone(),
             ProducerMemory::new(settings.memory.producer_states),
         ));
-        let reader = BlockReader::new(
-            runtime.clone(),
-            store.clone(),
-            index.clone(),
-            settings.memory.block_cache,
-            budgets.block_reads.clone(),
-            registry,
-        );
+        let blocks = BlockCacheSettings {
+            memory: settings.memory.block_cache,
+            disk: settings.cache_disk.clone(),
+            cluster_id: cluster_id.clone(),
+            reads: budgets.block_reads.clone(),
+            read_ahead: budgets.read_ahead.clone(),
+        };
+        let reader = BlockReader::new(runtime.clone(), store.clone(), index.clone(), blocks, registry);
         let incarnation = record.incarnation;
         let wal = Wal::start(
             runtime.clone(),

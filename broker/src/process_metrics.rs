@@ -19,6 +19,7 @@ pub fn register(registry: &mut Registry, broker: &Arc<Broker>) {
         &budgets.receiving,
         &budgets.responses,
         &budgets.block_reads,
+        &budgets.read_ahead,
         &budgets.unpacking,
     ];
     let producers = broker.logs.producer_memory().clone();

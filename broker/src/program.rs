@@ -171,7 +171,8 @@ async fn start_broker(
     let url = store_config.url.clone();
     let client =
         thalweg_segment::open(&store_config, runtime).await.with_context(|| format!("cannot open {url}"))?;
-    let store = Store::new(client, runtime.clone(), PATIENCE).with_metrics(registry);
+    let store = Store::with_bandwidth(client, runtime.clone(), PATIENCE, config.bandwidth());
+    let store = store.with_metrics(registry);
     thalweg_segment::check(&store).await.with_context(|| format!("{url} can't be used"))?;
     // As Kafka writes UUIDs: in base64, URL-safe, without padding.
     let candidate = BASE64_URL_SAFE_NO_PAD.encode(runtime.random().uuid());

@@ -72,7 +72,18 @@ impl Broker {
         if let Tail::Hit(batches) = self.cache.read(log.id(), from, limit, max_bytes, at_least_one) {
             return Ok(Slices::of_batches(&batches));
         }
-        let runs = self.reader.read(log.id(), from, limit, max_bytes, at_least_one).await?;
+        // What memory holds need not be read, nor read ahead. What is before it is in the index by now.
+        let tail = self.cache.first_offset(log.id()).filter(|first| (from..limit).contains(first));
+        let end = tail.unwrap_or(limit);
+        let runs = self.reader.read(log.id(), from, end, max_bytes, at_least_one).await?;
+        if runs.is_empty()
+            && at_least_one
+            && let Some(first) = tail
+            && let Tail::Hit(batches) = self.cache.read(log.id(), first, limit, max_bytes, at_least_one)
+        {
+            // All that was before the tail is gone.
+            return Ok(Slices::of_batches(&batches));
+        }
         let end = runs.last().map_or(Offset(0), |run| run.end);
         let chunks: Vec<Bytes> = runs.into_iter().map(|run| run.bytes).collect();
         let len = chunks.iter().map(Bytes::len).sum();

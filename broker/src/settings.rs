@@ -2,6 +2,7 @@
 
 use crate::coordinator::{groups::GroupSettings, transactions::TransactionSettings};
 use std::time::Duration;
+use thalweg_cache::DiskSettings;
 use thalweg_object_compactor::{collect::ListingOrder, retention::Limits};
 use thalweg_segment::BrokerId;
 use thalweg_wal::WalConfig;
@@ -30,6 +31,8 @@ pub struct BrokerSettings {
     pub wal: WalConfig,
     /// How the memory budget is divided.
     pub memory: MemorySettings,
+    /// The block cache's part on a local disk, if any.
+    pub cache_disk: Option<DiskSettings>,
     /// Settings that can change while the broker runs, as they are at start.
     pub dynamic: DynamicSettings,
     /// Groups.
@@ -55,6 +58,8 @@ pub struct MemorySettings {
     pub block_cache: usize,
     /// Blocks on their way from the object store.
     pub block_reads: usize,
+    /// Blocks that are held for consumers that have not asked for them yet.
+    pub read_ahead: usize,
     /// Requests other than Produce, while they are decoded and handled.
     pub requests: usize,
     /// Those of them that are on their way in.
@@ -77,8 +82,9 @@ impl MemorySettings {
         Self {
             produce: percent(50),
             log_cache: percent(25),
-            block_cache: percent(7),
-            block_reads: percent(5),
+            block_cache: percent(5),
+            block_reads: percent(3),
+            read_ahead: percent(4),
             requests: percent(5),
             receiving: percent(1),
             responses: percent(7),

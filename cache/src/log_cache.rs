@@ -139,6 +139,13 @@ impl LogCache {
         }
     }
 
+    /// Where what the cache holds of `log` begins, if it holds any batch of it.
+    pub fn first_offset(&self, log: LogId) -> Option<Offset> {
+        let shard = self.0.shard(log).lock();
+        let first = shard.get(&log)?.batches().next()?;
+        Some(first.base_offset())
+    }
+
     /// Bytes of those batches of `log` that end behind `from`.
     pub fn bytes_from(&self, log: LogId, from: Offset) -> usize {
         let shard = self.0.shard(log).lock();

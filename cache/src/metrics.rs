@@ -25,6 +25,24 @@ const BLOCK_CACHE_FETCHED_BYTES: (&str, &str) =
 const BLOCK_CACHE_IN_FLIGHT_BYTES: (&str, &str) =
     ("thalweg_block_cache_in_flight_bytes", "Bytes of blocks that are being read from the object store");
 
+const READ_AHEAD_BYTES: (&str, &str) =
+    ("thalweg_read_ahead_bytes", "Bytes that are held for consumers that have not asked for them yet");
+const READ_AHEAD_DROPPED_BYTES: (&str, &str) = (
+    "thalweg_read_ahead_dropped_bytes",
+    "Bytes that were read ahead and given up before anybody asked for them",
+);
+
+const DISK_CACHE_READ_BYTES: (&str, &str) =
+    ("thalweg_disk_cache_read_bytes", "Bytes of blocks that the disk cache gave");
+const DISK_CACHE_WRITTEN_BYTES: (&str, &str) =
+    ("thalweg_disk_cache_written_bytes", "Bytes of blocks written to the disk cache");
+const DISK_CACHE_DECLINED_BYTES: (&str, &str) = (
+    "thalweg_disk_cache_declined_bytes",
+    "Bytes of blocks not written to the disk cache because the disk was behind",
+);
+const DISK_CACHE_SWITCHED_OFF: (&str, &str) =
+    ("thalweg_disk_cache_switched_off", "How often the disk cache was switched off, for errors or slowness");
+
 pub(crate) struct LogCacheMetrics {
     pub bytes: Gauge,
     pub hits: Counter,
@@ -67,6 +85,38 @@ impl BlockCacheMetrics {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.in_flight_bytes.inc_by(bytes);
         InFlight { gauge: self.in_flight_bytes.clone(), bytes }
+    }
+}
+
+pub(crate) struct ReadAheadMetrics {
+    pub bytes: Gauge,
+    pub dropped_bytes: Counter,
+}
+
+impl ReadAheadMetrics {
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            bytes: gauge(registry, READ_AHEAD_BYTES),
+            dropped_bytes: counter(registry, READ_AHEAD_DROPPED_BYTES),
+        }
+    }
+}
+
+pub(crate) struct DiskCacheMetrics {
+    pub read_bytes: Counter,
+    pub written_bytes: Counter,
+    pub declined_bytes: Counter,
+    pub switched_off: Counter,
+}
+
+impl DiskCacheMetrics {
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            read_bytes: counter(registry, DISK_CACHE_READ_BYTES),
+            written_bytes: counter(registry, DISK_CACHE_WRITTEN_BYTES),
+            declined_bytes: counter(registry, DISK_CACHE_DECLINED_BYTES),
+            switched_off: counter(registry, DISK_CACHE_SWITCHED_OFF),
+        }
     }
 }
 

@@ -1,14 +1,22 @@
 //! Reads through the object index: block cache, else one range GET per run of adjacent blocks, single-flight per block.
 //!
 //! The index says which blocks hold the asked-for offsets (`ObjectIndex::blocks_at`), `blocks` brings their bytes, `cut`
-//! takes the wanted batches out of them. Read-ahead belongs in front of `Blocks::get`, an SSD tier behind its cache.
+//! takes the wanted batches out of them. `memory` and `disk` are what `blocks` looks into first; `read_ahead` asks it for blocks
+//! before consumers do.
 
 mod blocks;
 mod cut;
+mod key;
+mod memory;
+mod read_ahead;
 
+pub(crate) use key::BlockKey;
+
+use crate::disk::{DiskCache, DiskSettings};
 use blocks::Blocks;
 use bytes::Bytes;
 use cut::Wanted;
+use read_ahead::ReadAhead;
 use std::sync::Arc;
 use thalweg_metadata::{IndexError, ObjectIndex};
 use thalweg_runtime::{Budget, Runtime};
@@ -24,6 +32,22 @@ pub struct BlockReader(Arc<Inner>);
 struct Inner {
     index: ObjectIndex,
     blocks: Blocks,
+    read_ahead: ReadAhead,
+}
+
+/// What the block cache may take.
+#[derive(Clone)]
+pub struct BlockCacheSettings {
+    /// Bytes of blocks in memory; with a disk, also those on their way there.
+    pub memory: usize,
+    /// The disk, if any.
+    pub disk: Option<DiskSettings>,
+    /// Whose blocks they are. Files of another cluster on the disk are thrown away.
+    pub cluster_id: String,
+    /// Blocks on their way from the disk and from the object store.
+    pub reads: Budget,
+    /// Blocks that are held for consumers that have not asked for them yet.
+    pub read_ahead: Budget,
 }
 
 /// Whole batches, contiguous in memory, from the one that holds the asked-for offset on.
@@ -36,22 +60,35 @@ pub struct Run {
 }
 
 impl BlockReader {
-    /// A reader with a block cache of `capacity` bytes. Blocks in flight from the store are charged to `budget`.
+    /// A reader with an empty block cache, but for what the disk holds.
     pub fn new(
         runtime: Runtime,
         store: Store,
         index: ObjectIndex,
-        capacity: usize,
-        budget: Budget,
+        settings: BlockCacheSettings,
         registry: &mut prometheus_client::registry::Registry,
     ) -> Self {
-        let blocks = Blocks::new(runtime, store, capacity, budget, registry);
-        Self(Arc::new(Inner { index, blocks }))
+        let BlockCacheSettings { mut memory, disk, cluster_id, reads, read_ahead } = settings;
+        let disk = disk.and_then(|settings| {
+            let buffers = DiskSettings::buffer_bytes(memory);
+            let begun = DiskCache::begin(&runtime, &settings, &cluster_id, buffers, registry);
+            let begun = begun.inspect_err(|error| {
+                tracing::warn!(%error, path = %settings.path.display(), "there is no disk cache");
+            });
+            // Buffers, and the queue in front of them.
+            memory = memory.saturating_sub(buffers / 2 * 3).max(memory / 4);
+            begun.ok()
+        });
+        let blocks = Blocks::new(runtime.clone(), store, memory, reads, disk, registry);
+        let read_ahead = ReadAhead::new(runtime, index.clone(), blocks.clone(), read_ahead, registry);
+        Self(Arc::new(Inner { index, blocks, read_ahead }))
     }
 
     /// Batches of `log` from the one that holds `from`, all below `limit`, as many as fit into `max_bytes` (and
     /// [`MAX_READ_BYTES`]); the first even where it alone is larger, if `at_least_one`. Empty where the index holds nothing
     /// at or behind `from`.
+    ///
+    /// Nothing at or behind `limit` is read ahead either: what memory holds of the log's end need not come from the store.
     ///
     /// An error is returned only where it leaves nothing to return: what could be read before it comes first.
     pub async fn read(
@@ -62,6 +99,7 @@ impl BlockReader {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Vec<Run>, IndexError> {
+        self.0.read_ahead.begins(log, from, limit);
         let mut wanted = Wanted::new(from, limit, max_bytes.min(MAX_READ_BYTES), at_least_one);
         let mut runs = Vec::new();
         let mut repeated = false;
@@ -73,6 +111,10 @@ impl BlockReader {
                 Err(error) if is_gone(&error) && !repeated => repeated = true,
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(last) = runs.last() {
+            let bytes = runs.iter().map(|run| run.bytes.len()).sum();
+            self.0.read_ahead.read(log, (from, last.end), bytes, limit);
         }
         Ok(runs)
     }

@@ -183,6 +183,27 @@ const OWN: &[OwnKey] = &[
         "Bytes that requests, the tail of the logs, caches and responses may take together.",
     ),
     (
+        "cache.disk.path",
+        Kind::Text,
+        "",
+        "",
+        "Directory on a local disk where blocks read from the object store are kept, for this broker alone; none when empty. It holds nothing that matters.",
+    ),
+    (
+        "cache.disk.bytes",
+        Kind::Long,
+        "10737418240",
+        "[268435456,...]",
+        "Bytes that the files there may take.",
+    ),
+    (
+        "network.bandwidth.bytes.per.second",
+        Kind::Long,
+        "0",
+        "[0,...]",
+        "What the way to the object store carries: uploads take what they need, reads of old data get the rest; 0 for no limit.",
+    ),
+    (
         "wal.put.rate",
         Kind::Double,
         "-1",
@@ -278,7 +299,7 @@ const OWN: &[OwnKey] = &[
     (
         "log.level",
         Kind::Text,
-        "info,slatedb=warn",
+        "info,slatedb=warn,foyer=off,foyer_storage=off",
         "",
         "Log filter, e.g. `info` or `warn,thalweg_wal=debug`.",
     ),

@@ -11,6 +11,7 @@ use crate::settings::{
 use crate::topics::ResolveSettings;
 use parking_lot::RwLock;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use thalweg_cache::DiskSettings;
 use thalweg_object_compactor::{collect::ListingOrder, retention::Limits};
 use thalweg_segment::{BrokerId, ObjectStoreConfig};
 use thalweg_wal::WalConfig;
@@ -188,6 +189,7 @@ impl Config {
             advertised: Vec::new(),
             wal: self.wal(),
             memory: MemorySettings::divide(self.size("memory.bytes")),
+            cache_disk: self.cache_disk(),
             dynamic: Resolved::default().dynamic(self),
             groups: self.groups(),
             transactions: self.transactions(),
@@ -196,6 +198,17 @@ impl Config {
             retention_check_interval: millis(self.number("log.retention.check.interval.ms")),
             listing: self.listing(),
         }
+    }
+
+    fn cache_disk(&self) -> Option<DiskSettings> {
+        let path = self.optional("cache.disk.path")?.into();
+        Some(DiskSettings { path, bytes: self.size("cache.disk.bytes") as u64 })
+    }
+
+    /// `network.bandwidth.bytes.per.second`, if there is a limit.
+    pub fn bandwidth(&self) -> Option<u64> {
+        let rate = u64::try_from(self.number("network.bandwidth.bytes.per.second")).unwrap_or(0);
+        (rate > 0).then_some(rate)
     }
 
     fn groups(&self) -> GroupSettings {

@@ -252,6 +252,7 @@ mod tests {
             receiving: Budget::new("receiving", 1 << 20),
             responses: Budget::new("responses", 1 << 20),
             block_reads: Budget::new("block_reads", 1 << 20),
+            read_ahead: Budget::new("read_ahead", 1 << 20),
             unpacking: Budget::new("unpacking", 1 << 20),
         };
         NetSettings {

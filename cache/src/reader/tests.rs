@@ -1,3 +1,6 @@
+mod ahead;
+mod disk;
+
 use super::*;
 use futures::{future::join_all, poll};
 use object_store::{
@@ -48,7 +51,7 @@ impl World {
         let flushes = Flushes::into(Arc::new(ThrottledStore::new(InMemory::new(), config))).await;
         let index = flushes.load().await;
         let budget = Budget::new("fetch", budget);
-        let reader = reader(&flushes, &index, capacity, &budget);
+        let reader = reader(&flushes, &index, settings(capacity, &budget));
         Self { flushes, index, reader, budget }
     }
 
@@ -76,9 +79,20 @@ impl World {
     }
 }
 
-fn reader(flushes: &Flushes, index: &ObjectIndex, capacity: usize, budget: &Budget) -> BlockReader {
+/// In memory alone, and nothing is read ahead.
+fn settings(memory: usize, reads: &Budget) -> BlockCacheSettings {
+    BlockCacheSettings {
+        memory,
+        disk: None,
+        cluster_id: "test".to_owned(),
+        reads: reads.clone(),
+        read_ahead: Budget::new("read_ahead", 1),
+    }
+}
+
+fn reader(flushes: &Flushes, index: &ObjectIndex, settings: BlockCacheSettings) -> BlockReader {
     let (store, index) = (flushes.store.clone(), index.clone());
-    BlockReader::new(runtime(), store, index, capacity, budget.clone(), &mut Registry::default())
+    BlockReader::new(runtime(), store, index, settings, &mut Registry::default())
 }
 
 fn bases(runs: &[Run]) -> Vec<i64> {
