@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! perf        one run of Kafka's perf producer: rate, latencies, and what the broker used meanwhile
-//! consume     a consumer that does nothing but fetch, as Kafka's perf consumer needs groups
+//! consume     a consumer that does nothing but fetch
+//! group_consume  Kafka's perf consumer, in a group
 //! subject     what is measured: Apache Kafka, Thalweg on `file:`, Thalweg on MinIO behind the counting proxy
-//! raw_put     what the store alone gives
+//! raw_put, raw_get  what the store alone takes, and gives
 //! ceiling     what five requests in flight, answered in order, allow at given latencies
 //! warm_up     what a virtual machine must have done before it is fair to measure
 //! comparison  all of it, interleaved, as a table
@@ -16,7 +17,9 @@
 mod ceiling;
 mod comparison;
 mod consume;
+mod group_consume;
 mod perf;
+mod raw_get;
 mod raw_put;
 mod subject;
 mod warm_up;
@@ -24,7 +27,9 @@ mod warm_up;
 pub use ceiling::in_order_ceiling;
 pub use comparison::{Comparison, compare};
 pub use consume::{Consumed, consume};
+pub use group_consume::consume_in_group;
 pub use perf::{Load, Produced, Run, produce};
+pub use raw_get::raw_get;
 pub use raw_put::{RawPut, raw_put};
 pub use subject::Subject;
 pub use warm_up::warm_up;

@@ -130,7 +130,7 @@ pub(crate) fn create_topic(subject: &Subject, topic: &str, partitions: i32) -> R
     wait::block_on(kafka::create_topic(subject.address(), topic, partitions))
 }
 
-fn last_line<T>(output: &str, read: impl Fn(&str) -> Option<T>) -> Result<T> {
+pub(crate) fn last_line<T>(output: &str, read: impl Fn(&str) -> Option<T>) -> Result<T> {
     output.lines().rev().find_map(read).with_context(|| format!("a perf client's summary, not\n{output}"))
 }
 

@@ -1,4 +1,4 @@
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::net::SocketAddr;
 use thalweg_end_to_end::{
     clients::KafkaTools,
@@ -11,7 +11,7 @@ use thalweg_end_to_end::{
 pub enum Subject {
     /// Apache Kafka on its own disk.
     Kafka(Box<Kafka>),
-    /// Thalweg on `file:`.
+    /// Thalweg on `file:`, or on MinIO without a proxy.
     File(Box<Thalweg>),
     /// Thalweg on MinIO behind a counting proxy.
     MinIo {
@@ -44,6 +44,38 @@ impl Subject {
         let proxy = Proxy::start(minio.address(), latency, SEED)?;
         let options = with(Options::on_s3(proxy.address(), bucket)?, settings);
         Ok(Self::MinIo { broker: Box::new(options.start()?), proxy })
+    }
+
+    /// Thalweg in `bucket` of `minio`, with nothing between them that counts, or takes processor time.
+    pub fn on_minio_directly(minio: &MinIo, bucket: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        Ok(Self::File(Box::new(with(Options::on_minio(minio, bucket)?, settings).start()?)))
+    }
+
+    /// Stops the broker in an orderly way, and starts it again. Kafka can't be.
+    pub fn restart(&mut self) -> Result<()> {
+        let broker = self.thalweg()?;
+        broker.terminate()?;
+        broker.start_again()
+    }
+
+    /// kill -9, then `then`, then it is started again. Kafka can't be.
+    pub fn kill_and(&mut self, then: impl FnOnce() -> Result<()>) -> Result<()> {
+        let broker = self.thalweg()?;
+        broker.kill()?;
+        then()?;
+        broker.start_again()
+    }
+
+    /// Whether the broker runs. Of Kafka nothing is known.
+    pub fn is_running(&mut self) -> bool {
+        self.thalweg().is_ok_and(Thalweg::is_running)
+    }
+
+    fn thalweg(&mut self) -> Result<&mut Thalweg> {
+        match self {
+            Self::File(broker) | Self::MinIo { broker, .. } => Ok(broker),
+            Self::Kafka(_) => bail!("Kafka is started once"),
+        }
     }
 
     /// What it's called in tables.

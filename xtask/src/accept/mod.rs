@@ -1,9 +1,12 @@
 //! `cargo xtask accept NAME`: one command for each line of what Thalweg must show.
 
+mod catch_up;
+mod cold_reader;
 mod coordinator_costs;
 mod coordinator_load;
 mod coordinator_seeds;
 mod differential;
+mod disk_faults;
 mod exactly_once;
 mod franz_go;
 mod fresh_clone;
@@ -16,6 +19,7 @@ mod produce;
 mod produce_latency;
 mod put_count;
 mod recovery;
+mod replay;
 mod report;
 mod restore;
 mod round_trip;
@@ -79,6 +83,12 @@ enum Line {
     Restore,
     /// Every API in every version, asked of a real Kafka and of Thalweg: no difference that isn't meant
     Differential,
+    /// 10 GiB of cold data read from MinIO by Kafka's perf consumer: ≥ 0.8 × the raw GET rate or ≥ 0.9 × Kafka's from its page cache; processor time ≤ 1.5 × Kafka's
+    CatchUp,
+    /// Ten staggered consumers replay 4 GiB through a disk cache: each byte is fetched 1.2 times at most, and by a second replay not at all
+    Replay,
+    /// The disk cache filled up, overwritten, cut off, removed, made read-only: consumers see no error and the right bytes
+    DiskFaults,
 }
 
 /// Checks the line, prints its figures, fails when one misses its target.
@@ -91,7 +101,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         | Line::CoordinatorCosts
         | Line::CoordinatorLoad
         | Line::GroupLatency
-        | Line::KafkaTools => {
+        | Line::KafkaTools
+        | Line::CatchUp
+        | Line::Replay
+        | Line::DiskFaults => {
             cargo::use_release_broker_only()?;
         }
         _ => cargo::use_release_broker()?,
@@ -131,6 +144,9 @@ fn check(line: Line, report: &mut Report) -> Result<()> {
         Line::CoordinatorSeeds => coordinator_seeds::check(report),
         Line::Restore => restore::check(report),
         Line::Differential => differential::check(report),
+        Line::CatchUp => catch_up::check(report),
+        Line::Replay => replay::check(report),
+        Line::DiskFaults => disk_faults::check(report),
     }
 }
 
