@@ -12,11 +12,13 @@ mod contents;
 mod extents;
 mod history;
 mod objects;
+mod parts;
 mod references;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use extents::Extent;
+pub use parts::PartKey;
 pub use references::DeadObject;
 
 use crate::{Commit, LogSegmentRecord, Metadata, MetadataError, ObjectRecord, ObjectShape, SharedRecord};
@@ -108,6 +110,8 @@ pub struct BlockRef {
     /// What and where. The block may hold batches outside of `base_offset..end_offset`, which a reader skips; its record count
     /// and max timestamp may count them.
     pub entry: BlockEntry,
+    /// The object whose index has it.
+    pub object: Arc<ObjectRef>,
 }
 
 /// The index of all logs that this broker serves. Index blocks are read when needed and cached. Cheap to clone.

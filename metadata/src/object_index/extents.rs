@@ -63,7 +63,7 @@ impl Extent {
             max_timestamp: block.max_timestamp,
             batches,
         };
-        BlockRef { path: self.object.path_of(block), entry }
+        BlockRef { path: self.object.path_of(block), entry, object: self.object.clone() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads what objects say of themselves: index blocks, through a bounded cache, and batch entries.
 
-use super::{Extent, IndexError, ObjectRef};
+use super::{Extent, IndexError, ObjectRef, parts::Places};
 use crate::ObjectShape;
 use futures::FutureExt;
 use moka::future::Cache;
@@ -8,7 +8,7 @@ use object_store::path::Path;
 use std::{
     hash::{BuildHasherDefault, DefaultHasher},
     mem::size_of,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 use thalweg_segment::{
     AbortedTransaction, BatchEntry, BlockEntry, FormatError, Index, LogId, Purpose, ReadError, SegmentId,
@@ -21,37 +21,64 @@ type Hasher = BuildHasherDefault<DefaultHasher>;
 /// Objects of the store, and their index blocks as far as they are cached.
 pub(super) struct Objects {
     pub(super) store: Store,
-    indexes: Cache<SegmentId, Arc<Index>, Hasher>,
+    indexes: Cache<SegmentId, Kept, Hasher>,
+}
+
+/// An index block, and once that was asked for, its blocks by place.
+#[derive(Clone)]
+struct Kept {
+    index: Arc<Index>,
+    places: Arc<OnceLock<Arc<Places>>>,
+}
+
+impl From<Arc<Index>> for Kept {
+    fn from(index: Arc<Index>) -> Self {
+        Self { index, places: Arc::default() }
+    }
 }
 
 impl Objects {
     pub(super) fn new(store: Store, cache_bytes: u64) -> Self {
         let indexes = Cache::builder()
             .max_capacity(cache_bytes)
-            .weigher(|_, index: &Arc<Index>| weight(index))
+            .weigher(|_, kept: &Kept| weight(&kept.index))
             .build_with_hasher(Hasher::default());
         Self { store, indexes }
     }
 
     /// The index block of `object`, from the cache or by one range GET that all who ask for it share.
     pub(super) async fn index(&self, object: &ObjectRef) -> Result<Arc<Index>, IndexError> {
-        let read = self.read_index(object);
-        self.indexes.try_get_with(object.id, read).await.map_err(|error| IndexError::for_another(&error))
+        let kept = self.kept(object).await.map_err(|error| IndexError::for_another(&error))?;
+        Ok(kept.index)
     }
 
-    async fn read_index(&self, object: &ObjectRef) -> Result<Arc<Index>, ReadError> {
+    /// The same with its blocks by place.
+    pub(super) async fn index_by_place(
+        &self,
+        object: &ObjectRef,
+    ) -> Result<(Arc<Index>, Arc<Places>), Arc<ReadError>> {
+        let Kept { index, places } = self.kept(object).await?;
+        let places = places.get_or_init(|| Arc::new(Places::of(&index))).clone();
+        Ok((index, places))
+    }
+
+    async fn kept(&self, object: &ObjectRef) -> Result<Kept, Arc<ReadError>> {
+        self.indexes.try_get_with(object.id, self.read_index(object)).await
+    }
+
+    async fn read_index(&self, object: &ObjectRef) -> Result<Kept, ReadError> {
         let ObjectShape { size, index_position, .. } = object.shape;
         let (footer, index) = read_index_at(&self.store, &object.path, index_position, size).await?;
         let expected = (object.kind, object.id.incarnation, object.id.number);
         if (footer.kind, footer.writer, footer.number) != expected {
             return Err(malformed(&object.path, FormatError::Malformed { what: "footer: another object's" }));
         }
-        Ok(Arc::new(index))
+        Ok(Arc::new(index).into())
     }
 
     /// Keeps an index block that is at hand, where that can be done at once.
     pub(super) fn keep(&self, object: &ObjectRef, index: Arc<Index>) {
-        let _ = self.indexes.insert(object.id, index).now_or_never();
+        let _ = self.indexes.insert(object.id, index.into()).now_or_never();
     }
 
     /// The entries of all batches of `log` in `extent`, whose object has `index`.
@@ -90,11 +117,11 @@ pub(super) fn malformed(path: &Path, source: FormatError) -> ReadError {
     ReadError::Format { path: path.clone(), source }
 }
 
-/// Bytes of memory that an index takes.
+/// Bytes of memory that an index takes, with its blocks by place.
 fn weight(index: &Index) -> u32 {
     let batches: usize = index.blocks.iter().map(|block| block.batches.capacity()).sum();
     let bytes = batches * size_of::<BatchEntry>()
-        + index.blocks.capacity() * size_of::<BlockEntry>()
+        + index.blocks.capacity() * (size_of::<BlockEntry>() + size_of::<u32>())
         + index.states.capacity() * size_of::<StateEntry>()
         + index.aborted.capacity() * size_of::<(LogId, AbortedTransaction)>();
     u32::try_from(bytes).unwrap_or(u32::MAX)
