@@ -2,12 +2,13 @@
 //!
 //! The index says which blocks hold the asked-for offsets (`ObjectIndex::blocks_at`), `blocks` brings their bytes, `cut`
 //! takes the wanted batches out of them. `memory` and `disk` are what `blocks` looks into first; `read_ahead` asks it for blocks
-//! before consumers do.
+//! before consumers do; `parts` brings small blocks together with their neighbours.
 
 mod blocks;
 mod cut;
 mod key;
 mod memory;
+mod parts;
 mod read_ahead;
 
 pub(crate) use key::BlockKey;
@@ -50,6 +51,13 @@ pub struct BlockCacheSettings {
     pub read_ahead: Budget,
 }
 
+/// How many are expected to read the same blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readers {
+    One,
+    Many,
+}
+
 /// Whole batches, contiguous in memory, from the one that holds the asked-for offset on.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -79,7 +87,7 @@ impl BlockReader {
             memory = memory.saturating_sub(buffers / 2 * 3).max(memory / 4);
             begun.ok()
         });
-        let blocks = Blocks::new(runtime.clone(), store, memory, reads, disk, registry);
+        let blocks = Blocks::new(runtime.clone(), store, index.clone(), memory, reads, disk, registry);
         let read_ahead = ReadAhead::new(runtime, index.clone(), blocks.clone(), read_ahead, registry);
         Self(Arc::new(Inner { index, blocks, read_ahead }))
     }
@@ -100,21 +108,44 @@ impl BlockReader {
         at_least_one: bool,
     ) -> Result<Vec<Run>, IndexError> {
         self.0.read_ahead.begins(log, from, limit);
-        let mut wanted = Wanted::new(from, limit, max_bytes.min(MAX_READ_BYTES), at_least_one);
+        let wanted = Wanted::new(from, limit, max_bytes.min(MAX_READ_BYTES), at_least_one);
+        let runs = self.read_wanted(log, wanted, Readers::Many).await?;
+        if let Some(last) = runs.last() {
+            let bytes = runs.iter().map(|run| run.bytes.len()).sum();
+            self.0.read_ahead.read(log, (from, last.end), bytes, limit);
+        }
+        Ok(runs)
+    }
+
+    /// As [`Self::read`] (the first batch even where it alone is larger), for who reads a log from its start to its end and not
+    /// again: nothing is read ahead, and blocks that were read to their ends leave the block cache.
+    pub async fn read_once(
+        &self,
+        log: LogId,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Run>, IndexError> {
+        let wanted = Wanted::new(from, limit, max_bytes.min(MAX_READ_BYTES), true);
+        self.read_wanted(log, wanted, Readers::One).await
+    }
+
+    async fn read_wanted(
+        &self,
+        log: LogId,
+        mut wanted: Wanted,
+        readers: Readers,
+    ) -> Result<Vec<Run>, IndexError> {
         let mut runs = Vec::new();
         let mut repeated = false;
         while !wanted.is_done() {
-            match self.read_extent(log, &mut wanted, &mut runs).await {
+            match self.read_extent(log, &mut wanted, readers, &mut runs).await {
                 Ok(()) => {}
                 Err(_) if !runs.is_empty() => break,
                 // The index may know by now what has replaced the object.
                 Err(error) if is_gone(&error) && !repeated => repeated = true,
                 Err(error) => return Err(error),
             }
-        }
-        if let Some(last) = runs.last() {
-            let bytes = runs.iter().map(|run| run.bytes.len()).sum();
-            self.0.read_ahead.read(log, (from, last.end), bytes, limit);
         }
         Ok(runs)
     }
@@ -124,6 +155,7 @@ impl BlockReader {
         &self,
         log: LogId,
         wanted: &mut Wanted,
+        readers: Readers,
         runs: &mut Vec<Run>,
     ) -> Result<(), IndexError> {
         let mut refs = self.0.index.blocks_at(log, wanted.next(), wanted.bytes_left()).await?;
@@ -132,11 +164,18 @@ impl BlockReader {
             wanted.finish();
         }
         let blocks = self.0.blocks.get(&refs).await;
+        let mut read = 0;
         for (block, bytes) in refs.iter().zip(blocks) {
-            runs.extend(wanted.cut(block, &bytes?)?);
+            let run = wanted.cut(block, &bytes?)?;
+            let to_its_end = run.as_ref().is_some_and(|run| run.end >= block.entry.end_offset);
+            read += usize::from(to_its_end || !wanted.is_done());
+            runs.extend(run);
             if wanted.is_done() {
                 break;
             }
+        }
+        if readers == Readers::One {
+            self.0.blocks.forget(&refs[..read]);
         }
         Ok(())
     }

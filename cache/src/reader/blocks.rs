@@ -3,11 +3,12 @@
 //! A flight is a future that all who want one of its blocks poll together. It fails for all of them or for none,
 //! goes on while anybody is left who waits for it, and is dropped with the last. Nothing else runs or is queued. So whoever
 //! waits must go on polling, or drop: a future that is only kept would keep its charge. What is read ahead is polled by tasks of
-//! `read_ahead`.
+//! `read_ahead`. Small blocks of objects that hold many logs come with their neighbours, by flights of their own (`parts`).
 
 use super::{
     key::BlockKey,
     memory::{Memory, OnEvicted},
+    parts::{PartFlight, PartFlights, PartSource, block_of},
 };
 use crate::{disk::DiskCache, metrics::BlockCacheMetrics};
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use thalweg_metadata::{BlockRef, IndexError};
+use thalweg_metadata::{BlockRef, IndexError, ObjectIndex};
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{Purpose, ReadError, Store, check_block};
 
@@ -35,12 +36,14 @@ const MAX_GET_BYTES: u64 = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct Blocks(Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     runtime: Runtime,
     store: Store,
+    pub(super) index: ObjectIndex,
     budget: Budget,
     memory: Memory,
     disk: Option<DiskCache>,
+    pub(super) parts: PartFlights,
     flights: Mutex<BTreeMap<BlockKey, Seat>>,
     flight_ids: AtomicU64,
     metrics: BlockCacheMetrics,
@@ -68,6 +71,7 @@ struct Seat {
 enum Source {
     Cached(Bytes),
     Flying(Passage),
+    InPart(PartFlight),
 }
 
 struct Passage {
@@ -91,6 +95,7 @@ impl Blocks {
     pub(super) fn new(
         runtime: Runtime,
         store: Store,
+        index: ObjectIndex,
         capacity: usize,
         budget: Budget,
         disk: Option<DiskCache>,
@@ -100,8 +105,10 @@ impl Blocks {
         // What the disk had no time for when it came is offered once more when it goes.
         let offer = |disk: DiskCache| -> OnEvicted { Box::new(move |key, block| disk.offer(key, block)) };
         let memory = Memory::new(capacity, disk.clone().map(offer));
-        let (flights, flight_ids) = (Mutex::default(), AtomicU64::new(0));
-        Self(Arc::new(Inner { runtime, store, budget, memory, disk, flights, flight_ids, metrics }))
+        let (parts, flights, flight_ids) = (PartFlights::default(), Mutex::default(), AtomicU64::new(0));
+        let inner =
+            Inner { runtime, store, index, budget, memory, disk, parts, flights, flight_ids, metrics };
+        Self(Arc::new(inner))
     }
 
     /// The bytes of `blocks`, verified, in their order.
@@ -112,6 +119,12 @@ impl Blocks {
             self.sources(blocks).into_iter().zip(blocks).map(|(source, block)| self.bytes(source, block)),
         )
         .await
+    }
+
+    /// Drops blocks from memory: whoever has read them will not come again.
+    pub(super) fn forget(&self, blocks: &[BlockRef]) {
+        blocks.iter().for_each(|block| self.0.memory.remove(&BlockKey::of(block)));
+        self.0.show_usage();
     }
 
     /// Begins to bring those of `blocks` that are neither in memory nor on their way, as long as `charge` gives something for
@@ -161,6 +174,7 @@ impl Blocks {
         if missing > 0 {
             let mut flights = self.0.flights.lock();
             self.board(&mut flights, blocks, &mut sources, &mut not_taken);
+            self.board_parts(blocks, &mut sources);
             self.take_off(&mut flights, blocks, &mut sources);
         }
         sources.into_iter().flatten().collect()
@@ -168,6 +182,21 @@ impl Blocks {
 
     fn cached(&self, key: &BlockKey) -> Option<Source> {
         self.0.memory.get(key).map(Source::Cached)
+    }
+
+    /// Finds sources for those blocks that still have none, are read with their neighbours, and are not on the disk.
+    fn board_parts(&self, blocks: &[BlockRef], sources: &mut [Option<Source>]) {
+        for (block, source) in blocks.iter().zip(sources).filter(|(_, source)| source.is_none()) {
+            let Some(part) = block.part().filter(|_| !self.is_on_disk(block)) else { continue };
+            *source = Some(match self.0.board_part(part, block) {
+                PartSource::Cached(bytes) => Source::Cached(bytes),
+                PartSource::Flying(flight) => Source::InPart(flight),
+            });
+        }
+    }
+
+    fn is_on_disk(&self, block: &BlockRef) -> bool {
+        self.0.disk.as_ref().is_some_and(|disk| disk.holds(&BlockKey::of(block)))
     }
 
     /// Joins flights that are under way. One that has failed is left to those who were there before.
@@ -221,13 +250,11 @@ impl Blocks {
         sources: &[Option<Source>],
         from: usize,
     ) -> Option<(Range<usize>, bool)> {
-        let on_disk =
-            |block: &BlockRef| self.0.disk.as_ref().is_some_and(|disk| disk.holds(&BlockKey::of(block)));
         let start = from + sources[from..].iter().position(Option::is_none)?;
-        let first_on_disk = on_disk(&blocks[start]);
+        let first_on_disk = self.is_on_disk(&blocks[start]);
         let alike = blocks[start..].iter().zip(&sources[start..]).enumerate();
         let alike = alike.take_while(|(n, (block, source))| {
-            source.is_none() && (*n == 0 || on_disk(block) == first_on_disk)
+            source.is_none() && (*n == 0 || self.is_on_disk(block) == first_on_disk)
         });
         let alike = alike.count();
         Some((start..start + run_length(&blocks[start..start + alike]), first_on_disk))
@@ -253,6 +280,7 @@ impl Blocks {
         let Passage { flight, at, ahead } = match source {
             Source::Cached(bytes) => return Ok(bytes),
             Source::Flying(passage) => passage,
+            Source::InPart(flight) => return block_of(flight, block).await,
         };
         match &flight.await.blocks[at] {
             Ok(bytes) => {
@@ -275,16 +303,37 @@ impl Inner {
         let flight = async move {
             let blocks = self.fetch(run, on_disk).await;
             if !ahead {
-                for (key, block) in seats.keys.iter().zip(&blocks) {
-                    if let Ok(bytes) = block {
-                        self.memory.insert(key, bytes);
-                    }
-                }
-                self.show_usage();
+                self.keep(&seats.keys, &blocks);
             }
             Arc::new(Landing { blocks, _seats: seats })
         };
         flight.boxed().shared()
+    }
+
+    /// The block, where memory has it.
+    pub(super) fn cached(&self, block: &BlockRef) -> Option<Bytes> {
+        self.memory.get(&BlockKey::of(block))
+    }
+
+    fn keep(&self, keys: &[BlockKey], blocks: &[Result<Bytes, Arc<ReadError>>]) {
+        for (key, block) in keys.iter().zip(blocks) {
+            if let Ok(bytes) = block {
+                self.memory.insert(key, bytes);
+            }
+        }
+        self.show_usage();
+    }
+
+    /// Brings the blocks of a part, and keeps them in memory. The disk is offered them when they are pushed out of there: most are
+    /// not what was asked for.
+    pub(super) async fn bring_part(&self, run: Vec<BlockRef>) -> Vec<Result<Bytes, Arc<ReadError>>> {
+        let keys: Vec<_> = run.iter().map(BlockKey::of).collect();
+        let size = bytes_of(&run);
+        let _charge = self.budget.charge(usize::try_from(size).unwrap_or(usize::MAX)).await;
+        let _in_flight = self.metrics.in_flight(size);
+        let blocks = self.get(run).await;
+        self.keep(&keys, &blocks);
+        blocks
     }
 
     fn show_usage(&self) {
@@ -298,14 +347,14 @@ impl Inner {
         let _in_flight = self.metrics.in_flight(size);
         let found = match &self.disk {
             Some(disk) if on_disk => self.read_disk(disk, &run).await,
-            _ => return self.get(run).await,
+            _ => return self.get_and_offer(run).await,
         };
         let mut blocks = Vec::with_capacity(run.len());
         while blocks.len() < run.len() {
             let from = blocks.len();
             let missing = found[from..].iter().take_while(|block| block.is_none()).count();
             if missing > 0 {
-                blocks.extend(self.get(run[from..from + missing].to_vec()).await);
+                blocks.extend(self.get_and_offer(run[from..from + missing].to_vec()).await);
             }
             let there = found[from + missing..].iter().map_while(Option::clone);
             blocks.extend(there.map(Ok));
@@ -319,21 +368,25 @@ impl Inner {
         join_all(reads).await
     }
 
-    /// One GET for all of `run`.
+    /// The same, and what came is offered to the disk.
+    async fn get_and_offer(&self, run: Vec<BlockRef>) -> Vec<Result<Bytes, Arc<ReadError>>> {
+        let keys: Vec<_> = run.iter().map(BlockKey::of).collect();
+        let blocks = self.get(run).await;
+        if let Some(disk) = &self.disk {
+            let good = keys.iter().zip(&blocks).filter_map(|(key, block)| Some((key, block.as_ref().ok()?)));
+            good.for_each(|(key, block)| disk.offer(key, block));
+        }
+        blocks
+    }
+
+    /// One GET for all of `run`: blocks of one object in the order of their places.
     async fn get(&self, run: Vec<BlockRef>) -> Vec<Result<Bytes, Arc<ReadError>>> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Vec::new() };
         let (path, range) = (first.path.clone(), first.entry.position..last.entry.end_position());
         match self.store.get_range(&path, range, Purpose::Fetch).await {
             Ok(bytes) => {
                 self.metrics.fetched_bytes.inc_by(bytes.len() as u64);
-                let keys: Vec<_> = run.iter().map(BlockKey::of).collect();
-                let blocks = self.runtime.compute(move || take_apart(bytes, &run)).await;
-                if let Some(disk) = &self.disk {
-                    let good =
-                        keys.iter().zip(&blocks).filter_map(|(key, block)| Some((key, block.as_ref().ok()?)));
-                    good.for_each(|(key, block)| disk.offer(key, block));
-                }
-                blocks
+                self.runtime.compute(move || take_apart(&bytes, &run)).await
             }
             Err(error) => {
                 let error = Arc::new(ReadError::Store(error));
@@ -380,14 +433,16 @@ fn run_length(blocks: &[BlockRef]) -> usize {
 }
 
 /// Splits what a GET gave into its blocks, and checks each.
-fn take_apart(bytes: Bytes, run: &[BlockRef]) -> Vec<Result<Bytes, Arc<ReadError>>> {
-    let mut rest = bytes;
-    run.iter().map(|block| take_block(&mut rest, block, run.len() > 1)).collect()
+fn take_apart(bytes: &Bytes, run: &[BlockRef]) -> Vec<Result<Bytes, Arc<ReadError>>> {
+    let start = run.first().map_or(0, |block| block.entry.position);
+    run.iter().map(|block| take_block(bytes, start, block, run.len() > 1)).collect()
 }
 
-fn take_block(rest: &mut Bytes, block: &BlockRef, copy: bool) -> Result<Bytes, Arc<ReadError>> {
-    let size = (block.entry.size as usize).min(rest.len());
-    let bytes = rest.split_to(size);
+/// The bytes of `block` out of those of its object from `start` on.
+fn take_block(bytes: &Bytes, start: u64, block: &BlockRef, copy: bool) -> Result<Bytes, Arc<ReadError>> {
+    let place =
+        |position: u64| usize::try_from(position - start).map_or(bytes.len(), |at| at.min(bytes.len()));
+    let bytes = bytes.slice(place(block.entry.position)..place(block.entry.end_position()));
     match check_block(&bytes, &block.entry) {
         // A block that stays in the cache must not keep the others' memory from being freed.
         Ok(()) if copy => Ok(Bytes::copy_from_slice(&bytes)),

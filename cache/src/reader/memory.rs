@@ -41,6 +41,10 @@ const CAME_BACK_RATIO: f64 = 0.5;
 const REMEMBERED: usize = 2;
 const MOST_REMEMBERED: usize = 1 << 16;
 
+/// What a block takes in the cache beside its bytes and its path: its entry, its place in the table, what `Bytes` counts its
+/// owners in, and what the allocator rounds up.
+const ENTRY_BYTES: usize = 256;
+
 /// Is told of blocks that were pushed out.
 pub(super) type OnEvicted = Box<dyn Fn(&BlockKey, &Bytes) + Send + Sync>;
 
@@ -58,7 +62,9 @@ impl Memory {
             .with_shards(shards)
             // Hints tell the queues apart: `Normal` goes into the protected one.
             .with_eviction_config(LruConfig { high_priority_pool_ratio: CAME_BACK_RATIO })
-            .with_weighter(|key: &BlockKey, block: &Bytes| key.path.as_ref().len() + block.len())
+            .with_weighter(|key: &BlockKey, block: &Bytes| {
+                ENTRY_BYTES + key.path.as_ref().len() + block.len()
+            })
             // A giant block is served, but not kept in place of everything else.
             .with_filter(move |_, block: &Bytes| block.len() <= largest);
         if let Some(on_evicted) = on_evicted {
@@ -81,6 +87,11 @@ impl Memory {
         let hint = if came_back { Hint::Normal } else { Hint::Low };
         let properties = CacheProperties::default().with_hint(hint);
         self.cache.insert_with_properties(key.clone(), block.clone(), properties);
+    }
+
+    /// Forgets a block that nobody will ask for again.
+    pub(super) fn remove(&self, key: &BlockKey) {
+        drop(self.cache.remove(key));
     }
 
     /// Bytes held.
@@ -144,7 +155,7 @@ mod tests {
     }
 
     fn memory() -> Memory {
-        Memory::new((BLOCK + 10) * BLOCKS as usize, None)
+        Memory::new((BLOCK + 10 + ENTRY_BYTES) * BLOCKS as usize, None)
     }
 
     /// Whether it was there; brings it where not.
@@ -185,7 +196,7 @@ mod tests {
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = told.clone();
         let on_evicted: OnEvicted = Box::new(move |key, _| tell.lock().push(key.position));
-        let memory = Memory::new((BLOCK + 10) * 3, Some(on_evicted));
+        let memory = Memory::new((BLOCK + 10 + ENTRY_BYTES) * 3, Some(on_evicted));
         (0..5).for_each(|position| assert!(!ask(&memory, "log", position)));
         assert_eq!(*told.lock(), [0, 1]);
     }

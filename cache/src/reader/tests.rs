@@ -1,5 +1,6 @@
 mod ahead;
 mod disk;
+mod parts;
 
 use super::*;
 use futures::{future::join_all, poll};
