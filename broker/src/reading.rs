@@ -3,7 +3,7 @@
 use crate::{broker::Broker, partition::Log};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::BTreeSet;
-use thalweg_cache::Tail;
+use thalweg_cache::{Run, Tail};
 use thalweg_metadata::IndexError;
 use thalweg_runtime::Charge;
 use thalweg_segment::{AbortedTransaction, Attributes, Batch, Offset};
@@ -53,6 +53,23 @@ impl Slices {
         slices.chunks.retain(|chunk| !chunk.is_empty());
         slices
     }
+
+    fn of_runs(runs: Vec<Run>) -> Self {
+        let end = runs.last().map_or(Offset(0), |run| run.end);
+        let chunks: Vec<Bytes> = runs.into_iter().map(|run| run.bytes).collect();
+        let len = chunks.iter().map(Bytes::len).sum();
+        let transactional = chunks.iter().any(is_transactional);
+        Self { chunks, held: Vec::new(), len, end, transactional }
+    }
+}
+
+/// Who a log is read for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// Anybody, and others may follow.
+    Many { at_least_one: bool },
+    /// One who reads all of it, once.
+    One,
 }
 
 impl Broker {
@@ -66,6 +83,30 @@ impl Broker {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Slices, IndexError> {
+        self.read_for(Readers::Many { at_least_one }, log, from, limit, max_bytes).await
+    }
+
+    /// As [`Self::read`] (the first batch even where it alone is larger), for who reads the log from its start to its end and not
+    /// again: the block cache does not keep what was read.
+    pub async fn read_once(
+        &self,
+        log: &Log,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+    ) -> Result<Slices, IndexError> {
+        self.read_for(Readers::One, log, from, limit, max_bytes).await
+    }
+
+    async fn read_for(
+        &self,
+        readers: Readers,
+        log: &Log,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+    ) -> Result<Slices, IndexError> {
+        let at_least_one = readers != Readers::Many { at_least_one: false };
         if from >= limit {
             return Ok(Slices::default());
         }
@@ -75,7 +116,12 @@ impl Broker {
         // What memory holds need not be read, nor read ahead. What is before it is in the index by now.
         let tail = self.cache.first_offset(log.id()).filter(|first| (from..limit).contains(first));
         let end = tail.unwrap_or(limit);
-        let runs = self.reader.read(log.id(), from, end, max_bytes, at_least_one).await?;
+        let runs = match readers {
+            Readers::Many { at_least_one } => {
+                self.reader.read(log.id(), from, end, max_bytes, at_least_one).await?
+            }
+            Readers::One => self.reader.read_once(log.id(), from, end, max_bytes).await?,
+        };
         if runs.is_empty()
             && at_least_one
             && let Some(first) = tail
@@ -84,11 +130,7 @@ impl Broker {
             // All that was before the tail is gone.
             return Ok(Slices::of_batches(&batches));
         }
-        let end = runs.last().map_or(Offset(0), |run| run.end);
-        let chunks: Vec<Bytes> = runs.into_iter().map(|run| run.bytes).collect();
-        let len = chunks.iter().map(Bytes::len).sum();
-        let transactional = chunks.iter().any(is_transactional);
-        Ok(Slices { chunks, held: Vec::new(), len, end, transactional })
+        Ok(Slices::of_runs(runs))
     }
 
     /// Aborted transactions that a reader of committed data in `[from, to)` needs: those of the tail from the log itself, those

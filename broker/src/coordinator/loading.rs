@@ -13,9 +13,15 @@ use std::{
 };
 use thalweg_metadata::IndexError;
 use thalweg_segment::{Batch, Offset};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes that are read at a time.
-const PIECE: usize = 4 * 1024 * 1024;
+/// Shards that are read at a time. What they want lies in the same objects, little of each log in each; read together, each
+/// object is asked for once.
+const PARALLEL: usize = 64;
+/// Bytes that all of them read at a time, about.
+const TOGETHER: usize = 32 * 1024 * 1024;
+/// Most bytes that one of them reads at a time.
+const LARGEST_PIECE: usize = 4 * 1024 * 1024;
 /// Wait before reading is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -28,9 +34,40 @@ enum LoadError {
     Unreadable(#[from] Unreadable),
 }
 
+/// The turns of shards to be loaded: how many are at it, and how much each of them reads at a time.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(PARALLEL)))
+    }
+}
+
+impl Turns {
+    pub(super) async fn next(&self) -> Turn {
+        let held = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
+        Turn { turns: self.clone(), _held: held }
+    }
+}
+
+/// One shard's turn, until it is dropped.
+pub(super) struct Turn {
+    turns: Turns,
+    _held: OwnedSemaphorePermit,
+}
+
+impl Turn {
+    /// Bytes to read at a time, while as many shards are at it as now.
+    fn piece(&self) -> usize {
+        let at_it = PARALLEL - self.turns.0.available_permits();
+        (TOGETHER / at_it.max(1)).min(LARGEST_PIECE)
+    }
+}
+
 /// Loads `shard`. Tries for as long as the store fails. A log that can't be understood ends the shard, loudly: to serve
 /// without some of the records would be to lose them.
-pub(super) async fn load<R: Rules>(broker: Weak<Broker>, shard: Arc<Shard<R>>) {
+pub(super) async fn load<R: Rules>(broker: Weak<Broker>, shard: Arc<Shard<R>>, turn: Turn) {
     let began = tokio::time::Instant::now();
     let view = shard.log().view();
     let mut at = view.start;
@@ -39,7 +76,7 @@ pub(super) async fn load<R: Rules>(broker: Weak<Broker>, shard: Arc<Shard<R>>) {
             return;
         }
         let Some(broker) = broker.upgrade() else { return };
-        match load_piece(&broker, &shard, at, view.end).await {
+        match load_piece(&broker, &shard, at, view.end, turn.piece()).await {
             Ok(next) => at = next,
             Err(LoadError::Read(error)) => {
                 tracing::warn!(log = %shard.log().id(), %error, "{} can't be read yet", R::NAME);
@@ -66,8 +103,9 @@ async fn load_piece<R: Rules>(
     shard: &Arc<Shard<R>>,
     at: Offset,
     end: Offset,
+    bytes: usize,
 ) -> Result<Offset, LoadError> {
-    let slices = broker.read(shard.log(), at, end, PIECE, true).await?;
+    let slices = broker.read_once(shard.log(), at, end, bytes).await?;
     let (loading, chunks) = (shard.clone(), slices.chunks);
     let next = broker.runtime.compute(move || take_in(&loading, at, joined(chunks))).await?;
     // Where nothing is left of what was there (compaction, deletion), there is nothing more to load.
@@ -95,4 +133,24 @@ fn take_in<R: Rules>(shard: &Shard<R>, from: Offset, mut bytes: Bytes) -> Result
         next = Some(batch.end_offset());
     }
     Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_more_shards_are_read_together_the_less_each_of_them_reads_at_a_time() {
+        let turns = Turns::default();
+        let alone = turns.next().await;
+        assert_eq!(alone.piece(), LARGEST_PIECE);
+        let mut others = Vec::new();
+        for _ in 1..PARALLEL {
+            others.push(turns.next().await);
+        }
+        assert_eq!(alone.piece() * PARALLEL, TOGETHER);
+        assert!(futures::poll!(std::pin::pin!(turns.next())).is_pending(), "no more than that");
+        drop(others);
+        assert_eq!(alone.piece(), LARGEST_PIECE);
+    }
 }

@@ -1,7 +1,7 @@
 //! The shards of one coordinator: one for each partition of its topic that this broker owns.
 
 use super::{
-    loading,
+    loading::{self, Turns},
     rules::Rules,
     shard::{Make, Means, Perform, Shard},
 };
@@ -9,10 +9,6 @@ use crate::{broker::Broker, partition::Log, topics::Topic};
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use thalweg_segment::LogId;
-use tokio::sync::Semaphore;
-
-/// Shards that are read at a time.
-const PARALLEL_LOADS: usize = 8;
 
 /// A coordinator: its shards by log.
 pub struct Shards<R: Rules> {
@@ -20,14 +16,13 @@ pub struct Shards<R: Rules> {
     make: Make<R>,
     perform: Perform<R>,
     shards: Mutex<BTreeMap<LogId, Arc<Shard<R>>>>,
-    loads: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl<R: Rules> Shards<R> {
     /// A coordinator without shards, whose states are made by `make`, and whose tasks are begun by `perform`.
     pub(super) fn new(means: Means, make: Make<R>, perform: Perform<R>) -> Self {
-        let loads = Arc::new(Semaphore::new(PARALLEL_LOADS));
-        Self { means, make, perform, shards: Mutex::default(), loads }
+        Self { means, make, perform, shards: Mutex::default(), turns: Turns::default() }
     }
 
     /// Bytes that the states of all coordinators with the same bound take, about.
@@ -57,10 +52,9 @@ impl<R: Rules> Shards<R> {
         if view.start == view.end {
             return shard.loaded();
         }
-        let (weak, shard, loads) = (Arc::downgrade(broker), shard.clone(), self.loads.clone());
+        let (weak, shard, turns) = (Arc::downgrade(broker), shard.clone(), self.turns.clone());
         let task = self.means.runtime.spawn_essential("coordinator loading", async move {
-            let _turn = loads.acquire().await.expect("the semaphore is never closed");
-            loading::load(weak, shard).await;
+            loading::load(weak, shard, turns.next().await).await;
         });
         task.detach();
     }

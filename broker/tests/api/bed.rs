@@ -86,6 +86,8 @@ pub struct Bed {
     settings: Vec<(String, String)>,
     pub broker: Arc<Broker>,
     pub clock: Arc<Skewed>,
+    /// The store as this life of the broker sees it.
+    pub store: Store,
     handlers: Handlers,
 }
 
@@ -144,7 +146,7 @@ impl Bed {
         let mut registry = Registry::default();
         let broker = Broker::start(
             runtime,
-            store,
+            store.clone(),
             durable.metadata.open(),
             CLUSTER.into(),
             settings_of_broker,
@@ -160,7 +162,7 @@ impl Bed {
             authorizer: Arc::new(AllowAll),
             quotas: Arc::new(Unlimited),
         };
-        Self { durable, settings, broker, clock, handlers }
+        Self { durable, settings, broker, clock, store, handlers }
     }
 
     /// What holds for a group.

@@ -8,7 +8,7 @@ use super::{
 use bytes::Bytes;
 use thalweg_broker::{net::Reply, topics::OFFSETS_TOPIC};
 use thalweg_protocol::{ApiKey, ErrorCode, RequestHeader, client, messages::*};
-use thalweg_segment::Offset;
+use thalweg_segment::{Method, Offset, Purpose};
 
 use offset_commit_response::OffsetCommitResponse;
 
@@ -356,6 +356,17 @@ async fn groups_take_no_more_memory_than_they_may() {
     assert_eq!(join(&bed, member("")).await.error_code, ErrorCode::MemberIdRequired.code());
 }
 
+/// The number of groups, once all are loaded.
+async fn loaded(bed: &Bed) -> usize {
+    loop {
+        let listed = answer!(bed.ask(5, ListGroupsRequest::default()), ListGroups);
+        match listed.error_code {
+            LOADING => tokio::task::yield_now().await,
+            _ => return listed.groups.len(),
+        }
+    }
+}
+
 /// The log of the groups is read back in pieces, from the tail and from the object store.
 #[tokio::test]
 async fn many_groups_are_loaded_from_what_was_flushed_and_what_was_not() {
@@ -373,13 +384,6 @@ async fn many_groups_are_loaded_from_what_was_flushed_and_what_was_not() {
     bed.broker.close().await.expect("flushed");
     let bed = bed.restarted().await;
     assert_eq!(committed(&bed, &world).await, Ok(-1));
-    let loaded = async |bed: &Bed| loop {
-        let listed = answer!(bed.ask(5, ListGroupsRequest::default()), ListGroups);
-        match listed.error_code {
-            LOADING => tokio::task::yield_now().await,
-            _ => return listed.groups.len(),
-        }
-    };
     assert_eq!(loaded(&bed).await, 1_000);
     commit_all(&bed, 1_000..1_500).await;
     let bytes = bed.broker.groups.bytes();
@@ -389,4 +393,25 @@ async fn many_groups_are_loaded_from_what_was_flushed_and_what_was_not() {
     let logs = &bed.broker.topics.by_name(OFFSETS_TOPIC).expect("there").logs;
     assert_eq!(logs.iter().map(|log| log.view().end.0).sum::<i64>(), 3_000);
     assert!(logs.iter().all(|log| log.view().start == Offset(0)));
+}
+
+/// What the shards of all partitions want lies in the same objects of the write-ahead log, a little of each in each.
+#[tokio::test]
+async fn all_groups_are_loaded_with_one_request_for_each_object_that_a_crash_has_left() {
+    let (bed, world) = with_groups().await;
+    for round in 0..10 {
+        let commits = (0..200).map(|n| {
+            let group_id = text(&format!("group-{n}"));
+            commit(&bed, 10, OffsetCommitRequest { group_id, ..commit_request(10, &world, &[0], round) })
+        });
+        for codes in futures::future::join_all(commits).await {
+            assert_eq!(codes, [0]);
+        }
+    }
+    let objects = bed.store.requests().of(Purpose::Wal, Method::Put);
+    let bed = bed.restarted().await;
+    assert_eq!(loaded(&bed).await, 200);
+    let gets = bed.store.requests().of(Purpose::Fetch, Method::Get);
+    // One for the index of each, one for what is in each, and some for what the start reads whatever there is.
+    assert!(objects >= 10 && gets <= 2 * objects + 8, "{gets} GETs for {objects} objects");
 }

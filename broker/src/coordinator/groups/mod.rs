@@ -108,12 +108,14 @@ impl Groups {
         Some(Flow::new(group, &mut self.timers, &self.settings, bytes, now, effects))
     }
 
-    /// Makes an empty classic group if there is no group called `id`.
-    fn ensure(&mut self, id: &str, wall_ms: i64) {
-        if !self.groups.contains_key(id) {
-            let id: Arc<str> = id.into();
-            self.insert(id.clone(), Group::Classic(Box::new(ClassicGroup::new(id, wall_ms))));
+    /// Makes an empty classic group if there is no group called `id`. Gives the id as the group has it.
+    fn ensure(&mut self, id: &str, wall_ms: i64) -> Arc<str> {
+        if let Some((id, _)) = self.groups.get_key_value(id) {
+            return id.clone();
         }
+        let id: Arc<str> = id.into();
+        self.insert(id.clone(), Group::Classic(Box::new(ClassicGroup::new(id.clone(), wall_ms))));
+        id
     }
 
     fn insert(&mut self, id: Arc<str>, group: Group) {

@@ -86,11 +86,8 @@ impl Offsets {
         Some(self.by_group.get(group)?.get(topic)?.get(&partition)?)
     }
 
-    pub(super) fn put(&mut self, group: &str, topic: &str, partition: i32, committed: Committed) {
-        let topics = match self.by_group.get_mut(group) {
-            Some(topics) => topics,
-            None => self.by_group.entry(group.into()).or_default(),
-        };
+    pub(super) fn put(&mut self, group: &Arc<str>, topic: &str, partition: i32, committed: Committed) {
+        let topics = self.by_group.entry(group.clone()).or_default();
         let mut added = OFFSET_OVERHEAD + committed.metadata.len();
         let partitions = topics.entry(topic, || {
             added += TOPIC_OVERHEAD + topic.len();

@@ -14,10 +14,10 @@ impl Groups {
         match record {
             GroupRecord::OffsetCommit(key, Some(value)) => {
                 // A group that has offsets alone comes to be with the first of them.
-                self.ensure(&key.group, value.commit_timestamp);
+                let group = self.ensure(&key.group, value.commit_timestamp);
                 let committed = Committed::of_record(&value, at.offset);
                 match at.producer_id {
-                    NO_PRODUCER => self.offsets.put(&key.group, &key.topic, key.partition, committed),
+                    NO_PRODUCER => self.offsets.put(&group, &key.topic, key.partition, committed),
                     // It counts when the transaction is committed.
                     id => self.pending.put(id, &key.group, &key.topic, key.partition, committed),
                 }
