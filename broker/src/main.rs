@@ -9,9 +9,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Produced records live for seconds in buffers of up to some MiB. What is given back has often grown together with its
 /// neighbours; by default a much larger extent isn't taken for a small request, and every page would be zeroed anew.
+///
+/// A thread of the allocator's gives free memory back to the system: else what a thread has freed stays resident until that
+/// thread has more to do.
 #[expect(unsafe_code, reason = "the only way to set the allocator's options is a symbol that it looks for")]
 #[unsafe(export_name = "malloc_conf")]
-pub static ALLOCATOR_OPTIONS: &[u8; 28] = b"lg_extent_max_active_fit:20\0";
+pub static ALLOCATOR_OPTIONS: &[u8; 51] = b"lg_extent_max_active_fit:20,background_thread:true\0";
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
