@@ -16,10 +16,11 @@ pub(crate) struct Payload {
     copies: BytesMut,
     buffer_bytes: usize,
     size: u64,
+    taken: u64,
 }
 
 impl Payload {
-    /// Bytes so far.
+    /// Bytes so far, those that were taken included.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -45,13 +46,35 @@ impl Payload {
         self.pieces.push(bytes);
     }
 
+    /// Takes exactly `bytes` bytes off the front, where there are as many.
+    pub(crate) fn take(&mut self, bytes: u64) -> Option<Vec<Bytes>> {
+        if self.size - self.taken < bytes {
+            return None;
+        }
+        self.seal_copies();
+        self.taken += bytes;
+        let mut missing = usize::try_from(bytes).expect("what is taken is in memory");
+        let whole = self.pieces.iter().take_while(|piece| {
+            let fits = piece.len() <= missing;
+            missing -= if fits { piece.len() } else { 0 };
+            fits
+        });
+        let whole = whole.count();
+        let rest = self.pieces.split_off(whole);
+        let mut front = std::mem::replace(&mut self.pieces, rest);
+        if missing > 0 {
+            front.push(self.pieces[0].split_to(missing));
+        }
+        Some(front)
+    }
+
     fn seal_copies(&mut self) {
         if !self.copies.is_empty() {
             self.pieces.push(self.copies.split().freeze());
         }
     }
 
-    /// All pieces, in order.
+    /// All pieces that weren't taken, in order.
     pub(crate) fn finish(mut self) -> Vec<Bytes> {
         self.seal_copies();
         self.pieces
@@ -90,6 +113,24 @@ mod tests {
         let pieces = payload.finish();
         assert_eq!(pieces.concat(), copied.concat());
         assert!(pieces.len() < 8, "{} pieces", pieces.len());
+    }
+
+    #[test]
+    fn what_is_taken_off_the_front_is_exactly_as_long_as_asked_and_the_rest_follows() {
+        let mut payload = Payload::default();
+        let content: Vec<Bytes> =
+            (0..20u8).map(|byte| Bytes::from(vec![byte; 300 + 40 * usize::from(byte)])).collect();
+        let mut got = Vec::new();
+        for piece in &content {
+            payload.share(piece.clone());
+            while let Some(part) = payload.take(1000) {
+                assert_eq!(part.iter().map(Bytes::len).sum::<usize>(), 1000);
+                got.extend(part);
+            }
+        }
+        assert_eq!(payload.size(), content.concat().len() as u64);
+        got.extend(payload.finish());
+        assert_eq!(got.concat(), content.concat());
     }
 
     #[test]

@@ -178,7 +178,7 @@ async fn read_state_range(
 }
 
 /// Checks a state block's bytes against its entry, and reads it.
-fn decode_state(bytes: &[u8], entry: &StateEntry) -> Result<LogState, FormatError> {
+pub fn decode_state(bytes: &[u8], entry: &StateEntry) -> Result<LogState, FormatError> {
     check_crc(bytes, entry.crc, "state block")?;
     let state = LogState::decode(bytes)?;
     ensure(state.end == entry.end, "state block")?;

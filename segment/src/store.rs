@@ -20,7 +20,9 @@ mod marker;
 mod metrics;
 mod multipart;
 mod open;
+mod part_retries;
 mod sweep;
+mod upload;
 
 pub use check::{CheckError, Operation, check};
 pub use counted::transfer_time;
@@ -29,12 +31,13 @@ pub use marker::{FORMAT_LEVEL, MarkerError, open_marker, read_marker};
 pub use metrics::{Method, RequestCounts};
 pub use open::{ObjectStoreConfig, OpenError, open};
 pub use sweep::sweep_staged;
+pub use upload::Upload;
 
 use bytes::{Bytes, BytesMut};
 use counted::{Counted, Meter, within};
 use error::{Fault, may_be_of_empty_object};
 use futures::{StreamExt, TryStreamExt, stream};
-use link::{Class, SharedLink};
+use link::{Class, OnTheWay, SharedLink};
 use metrics::Metrics;
 use object_store::{
     GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions,
@@ -181,17 +184,21 @@ impl Store {
     pub async fn put(&self, path: &Path, payload: PutPayload, purpose: Purpose) -> Result<(), StoreError> {
         let client = self.counted(purpose);
         self.repeat(|| async {
-            let bytes = payload.content_length() as u64;
-            let _on_the_way = match self.0.link.turn(Class::of(purpose), bytes).await {
-                Some(turn) => turn,
-                None => self.0.link.upload(bytes),
-            };
+            let _on_the_way = self.outward(purpose, payload.content_length() as u64).await;
             match client.put_opts(path, payload.clone(), PutOptions::default()).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(StoreError::of_overwrite(path, error)),
             }
         })
         .await
+    }
+
+    /// Waits until `bytes` bytes may be sent, where what has this purpose waits at all.
+    async fn outward(&self, purpose: Purpose, bytes: u64) -> OnTheWay {
+        match self.0.link.turn(Class::of(purpose), bytes).await {
+            Some(turn) => turn,
+            None => self.0.link.upload(bytes),
+        }
     }
 
     /// Reads a whole object. Repeated within the patience, as all reads are.

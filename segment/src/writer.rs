@@ -8,7 +8,7 @@
 
 use crate::payload::Payload;
 use crate::{AbortedTransaction, Batch, BatchEntry, BlockEntry, Footer, Incarnation, Index, Kind, LogId};
-use crate::{LogState, OBJECT_HEADER_LEN, StateEntry, footer};
+use crate::{LogState, OBJECT_HEADER_LEN, Offset, StateEntry, footer};
 use bytes::Bytes;
 use object_store::PutPayload;
 
@@ -32,9 +32,10 @@ pub struct SegmentWriter {
 /// A finished object, ready for its PUT.
 #[derive(Clone, Debug)]
 pub struct Encoded {
-    /// The object's bytes: slices of the batches between small blocks of our own. Cheap to clone, so a PUT can be repeated.
+    /// The object's bytes but for those that were taken as parts: slices of the batches between small blocks of our own. Cheap
+    /// to clone, so a PUT can be repeated.
     pub payload: PutPayload,
-    /// Its size in bytes.
+    /// Its size in bytes, parts included.
     pub size: u64,
     /// What it ends with.
     pub footer: Footer,
@@ -114,6 +115,22 @@ impl SegmentWriter {
             assert!(in_order, "batch at {} of log {log} is out of order", entry.base_offset);
             assert!(self.kind != Kind::Log || last.log == log, "a log segment holds one log");
         }
+    }
+
+    /// Offset after the last batch that was added, if that is one of `log`.
+    pub fn end_of(&self, log: LogId) -> Option<Offset> {
+        self.index.blocks.last().filter(|block| block.log == log).map(|block| block.end_offset)
+    }
+
+    /// Ends the open block: what comes next of the same log begins another. Where other objects hold what lies between.
+    pub fn cut_block(&mut self) {
+        self.block_open = false;
+    }
+
+    /// Takes exactly `bytes` bytes off the front of what has been added, where there are as many: a part of a multipart
+    /// upload. [`SegmentWriter::finish`] returns what was not taken. So an object may be larger than memory.
+    pub fn take_part(&mut self, bytes: u64) -> Option<PutPayload> {
+        self.payload.take(bytes).map(PutPayload::from_iter)
     }
 
     /// Adds the state of `log` at the end of what this object holds of it. Panics for a WAL object, which has none.

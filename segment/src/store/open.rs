@@ -1,6 +1,6 @@
 //! From a URL to a client whose own retries are off.
 
-use super::credentials::ChainCredentials;
+use super::{credentials::ChainCredentials, part_retries::PartRetries};
 use aws_config::{
     default_provider::region::DefaultRegionChain,
     environment::EnvironmentVariableRegionProvider,
@@ -130,7 +130,7 @@ async fn open_bucket(
     config: &ObjectStoreConfig,
     bucket: String,
     runtime: &Runtime,
-) -> Result<AmazonS3, OpenError> {
+) -> Result<PartRetries<AmazonS3>, OpenError> {
     let endpoint = config.endpoint(|name| std::env::var(name).ok())?;
     let region = region(config, endpoint.is_some()).await;
     let path_style = config.path_style.unwrap_or(endpoint.is_some());
@@ -149,7 +149,13 @@ async fn open_bucket(
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(bucket_endpoint(endpoint, &bucket, path_style));
     }
-    builder.build().map_err(|source| OpenError::Client { url: config.url.clone(), source })
+    let build = |builder: AmazonS3Builder| {
+        builder.build().map_err(|source| OpenError::Client { url: config.url.clone(), source })
+    };
+    Ok(PartRetries {
+        plain: build(builder.clone())?,
+        uploads: build(builder.with_retry(retries_of_parts()))?,
+    })
 }
 
 /// An instance's metadata is asked for its region only where AWS's own S3 is meant: elsewhere there is no such service to ask,
@@ -172,6 +178,11 @@ async fn region(config: &ObjectStoreConfig, foreign: bool) -> String {
 /// A conditional PUT that is repeated unseen may meet its own first attempt and report that it has lost.
 fn no_retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO }
+}
+
+/// A part that is sent twice is one part. The whole of it is bounded by [`super::Store`].
+fn retries_of_parts() -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: Duration::from_secs(60) }
 }
 
 /// HTTP/1.1: one connection for each request at a time, so that a large body delays no other. Whole requests are bounded by

@@ -103,7 +103,7 @@ fn refused() -> Step {
     Step::Fail(Error::PermissionDenied { path: "a".into(), source: "403".into() })
 }
 
-fn patience() -> Patience {
+pub(super) fn patience() -> Patience {
     Patience {
         attempt: Duration::from_secs(2),
         total: Duration::from_secs(20),
@@ -112,7 +112,7 @@ fn patience() -> Patience {
     }
 }
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     Runtime::new(
         Arc::new(thalweg_runtime::SystemClock),
         thalweg_runtime::Random::from_seed(1),
