@@ -14,12 +14,14 @@ mod history;
 mod objects;
 mod parts;
 mod references;
+mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use extents::Extent;
 pub use parts::PartKey;
 pub use references::DeadObject;
+pub use snapshot::{IndexSnapshot, LogSnapshot};
 
 use crate::{Commit, LogSegmentRecord, Metadata, MetadataError, ObjectRecord, ObjectShape, SharedRecord};
 use contents::Contents;
@@ -77,24 +79,26 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    fn of_shared(record: &SharedRecord) -> Arc<Self> {
-        let &SharedRecord { id, shape, adopts } = record;
-        let kind = match adopts {
-            None => Kind::Shared,
-            // A flush adopts objects of its own incarnation, a recovery those of another.
-            Some(of) if of == id.incarnation => Kind::FlushManifest,
-            Some(_) => Kind::Manifest,
+    /// The object of a row.
+    pub fn of(record: &ObjectRecord) -> Arc<Self> {
+        let (id, kind, shape) = (record.id(), record.kind(), record.shape());
+        let adopts = match record {
+            ObjectRecord::Shared(record) => record.adopts,
+            ObjectRecord::Log(_) => None,
         };
         Arc::new(Self { id, kind, path: segment_path(id), shape, adopts })
     }
 
+    fn of_shared(record: &SharedRecord) -> Arc<Self> {
+        Self::of(&ObjectRecord::Shared(*record))
+    }
+
     fn of_log(record: &LogSegmentRecord) -> Arc<Self> {
-        let &LogSegmentRecord { id, shape, .. } = record;
-        Arc::new(Self { id, kind: Kind::Log, path: segment_path(id), shape, adopts: None })
+        Self::of(&ObjectRecord::Log(*record))
     }
 
     /// The object that the bytes of one of its blocks lie in.
-    fn path_of(&self, block: &BlockEntry) -> Path {
+    pub fn path_of(&self, block: &BlockEntry) -> Path {
         match self.adopts {
             Some(dead) => wal_path(dead, WalSequence(block.object)),
             None => self.path.clone(),

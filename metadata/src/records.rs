@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use thalweg_segment::{
-    BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, LogId, Offset, SegmentId, WalSequence,
+    BrokerEpoch, BrokerId, Incarnation, Kind, LeaderEpoch, LogId, Offset, SegmentId, WalSequence,
 };
 use uuid::Uuid;
 
@@ -130,6 +130,36 @@ impl ObjectRecord {
             Self::Shared(record) => record.id,
             Self::Log(record) => record.id,
         }
+    }
+
+    /// What kind of object it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Log(_) => Kind::Log,
+            Self::Shared(SharedRecord { adopts: None, .. }) => Kind::Shared,
+            // A flush adopts objects of its own incarnation, a recovery those of another.
+            Self::Shared(SharedRecord { adopts: Some(of), id, .. }) if *of == id.incarnation => {
+                Kind::FlushManifest
+            }
+            Self::Shared(_) => Kind::Manifest,
+        }
+    }
+
+    /// Where its index lies.
+    pub fn shape(&self) -> ObjectShape {
+        match self {
+            Self::Shared(record) => record.shape,
+            Self::Log(record) => record.shape,
+        }
+    }
+
+    /// What a row of the key-value store says, if it is one of the object index. For those who watch that store from outside.
+    pub fn of_row(key: &[u8], value: &[u8]) -> Option<Self> {
+        if let Ok(id) = keys::parse_shared(key) {
+            return SharedRecord::decode(id, value).ok().map(Self::Shared);
+        }
+        let at = keys::parse_log_segment(key).ok()?;
+        LogSegmentRecord::decode(at, value).ok().map(Self::Log)
     }
 
     /// Key and value.

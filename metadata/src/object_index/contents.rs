@@ -5,7 +5,7 @@ use crate::{LogSegmentRecord, ObjectRecord, SharedRecord};
 use std::sync::Arc;
 use thalweg_segment::{BlockEntry, Index, LogId, OBJECT_HEADER_LEN, Offset};
 
-/// What one object holds: an extent for each log, and of which logs it has the state, at which offset.
+/// What one object holds: an extent for each run of a log, and of which logs it has the state, at which offset.
 pub(super) struct Contents {
     pub(super) record: ObjectRecord,
     pub(super) extents: Vec<(LogId, Extent)>,
@@ -34,12 +34,13 @@ impl Contents {
     /// A shared segment or a manifest.
     pub(super) fn of_shared(record: &SharedRecord, index: &Index) -> (Arc<ObjectRef>, Self) {
         let object = &ObjectRef::of_shared(record);
-        let of_one_log = |a: &BlockEntry, b: &BlockEntry| a.log == b.log;
+        // What lies between two runs of a log may be another object's; so no extent goes across it.
+        let of_one_run = |a: &BlockEntry, b: &BlockEntry| a.log == b.log && a.end_offset == b.base_offset;
         let contents = Self {
             record: ObjectRecord::Shared(*record),
             extents: index
                 .blocks
-                .chunk_by(of_one_log)
+                .chunk_by(of_one_run)
                 .filter_map(|blocks| Some((blocks.first()?.log, extent_of(blocks, object)?)))
                 .collect(),
             states: index.states.iter().map(|state| (state.log, state.end, object.clone())).collect(),

@@ -21,7 +21,7 @@ pub struct Extent {
 
 impl Extent {
     /// The part of it in `base..end`, if there is one.
-    fn clip(&self, base: Offset, end: Offset) -> Option<Self> {
+    pub(super) fn clip(&self, base: Offset, end: Offset) -> Option<Self> {
         let (base, end) = (self.base.max(base), self.end.min(end));
         let bytes = || {
             let (part, whole) = (end.0.abs_diff(base.0), self.end.0.abs_diff(self.base.0));
@@ -30,15 +30,8 @@ impl Extent {
         (base < end).then(|| Self { base, end, bytes: bytes(), ..self.clone() })
     }
 
-    /// Which of two objects with the same batches serves a reader better: a log segment has the largest blocks and survives
-    /// compaction, a manifest's blocks are small and lie in many objects.
     fn rank(&self) -> u8 {
-        match self.object.kind {
-            Kind::Log => 3,
-            Kind::Shared => 2,
-            Kind::FlushManifest => 1,
-            Kind::Manifest | Kind::Wal | Kind::Fence => 0,
-        }
+        rank(&self.object)
     }
 
     /// Its blocks, as its object's `index` lists them.
@@ -64,6 +57,17 @@ impl Extent {
             batches,
         };
         BlockRef { path: self.object.path_of(block), entry, object: self.object.clone() }
+    }
+}
+
+/// Which of two objects with the same batches serves a reader better: a log segment has the largest blocks and survives
+/// compaction, a manifest's blocks are small and lie in many objects.
+fn rank(object: &ObjectRef) -> u8 {
+    match object.kind {
+        Kind::Log => 3,
+        Kind::Shared => 2,
+        Kind::FlushManifest => 1,
+        Kind::Manifest | Kind::Wal | Kind::Fence => 0,
     }
 }
 
@@ -97,9 +101,10 @@ impl LogExtents {
         self.sorted.splice(from..to, merged);
     }
 
-    /// Notes that `object` has the state of the log at `end`.
+    /// Notes that `object` has the state of the log at `end`. Of two that have the same, that of the better object counts.
     pub(super) fn note_state(&mut self, end: Offset, object: Arc<ObjectRef>) {
-        if self.state.as_ref().is_none_or(|(newest, _)| *newest < end) {
+        let known = self.state.as_ref().map(|(newest, object)| (*newest, rank(object)));
+        if known.is_none_or(|known| known < (end, rank(&object))) {
             self.state = Some((end, object));
         }
     }

@@ -15,11 +15,66 @@ impl ObjectIndex {
     /// once, however many of the logs it holds. A log that the index holds nothing of has the default state.
     pub async fn states(&self, logs: &[LogId]) -> Result<Vec<(LogId, LogState)>, IndexError> {
         let (blocks, behind) = self.sources(logs);
+        let states = self.folded(blocks, behind).await?;
+        Ok(logs.iter().map(|log| (*log, states.get(log).cloned().unwrap_or_default())).collect())
+    }
+
+    /// The state of each log at an offset, no log twice, where the batches that end there do. As [`ObjectIndex::states`], but
+    /// for the past: by what objects say that readers see before. Of batches that are gone nothing is known but what is in
+    /// state blocks.
+    pub async fn states_at(&self, wanted: &[(LogId, Offset)]) -> Result<Vec<LogState>, IndexError> {
+        let (mut blocks, mut behind) = (ByObject::new(), ByObject::new());
+        for (log, at) in wanted {
+            let before = self.extents_before(*log, *at);
+            let state = self.state_block_before(*log, *at, &before).await?;
+            let from = state.as_ref().map_or(Offset(0), |(end, _)| *end);
+            if let Some((_, object)) = state {
+                add(&mut blocks, &object, *log);
+            }
+            for extent in before.iter().filter_map(|extent| extent.clip(from, *at)) {
+                add(&mut behind, &extent.object, (*log, extent.clone()));
+            }
+        }
+        let mut states = self.folded(blocks, behind).await?;
+        Ok(wanted.iter().map(|(log, _)| states.remove(log).unwrap_or_default()).collect())
+    }
+
+    async fn folded(
+        &self,
+        blocks: ByObject<LogId>,
+        behind: ByObject<(LogId, Extent)>,
+    ) -> Result<BTreeMap<LogId, LogState>, IndexError> {
         let mut states = self.state_blocks(blocks).await?;
         for ((log, _), entries) in self.entries_behind(behind).await? {
             fold(states.entry(log).or_default(), &entries);
         }
-        Ok(logs.iter().map(|log| (*log, states.get(log).cloned().unwrap_or_default())).collect())
+        Ok(states)
+    }
+
+    fn extents_before(&self, log: LogId, at: Offset) -> Vec<Extent> {
+        let mut before = self.extents(log);
+        before.retain(|extent| extent.base < at);
+        before
+    }
+
+    /// The newest state block of `log` that is not behind `at`, of those that the extents `before` and the newest of all are.
+    async fn state_block_before(
+        &self,
+        log: LogId,
+        at: Offset,
+        before: &[Extent],
+    ) -> Result<Option<(Offset, Arc<ObjectRef>)>, IndexError> {
+        let newest = self.0.logs.read().extents.get(&log).and_then(|extents| extents.state().cloned());
+        if let Some(newest) = newest.filter(|(end, _)| *end <= at) {
+            return Ok(Some(newest));
+        }
+        for extent in before.iter().rev().filter(|extent| extent.object.kind != Kind::Manifest) {
+            let index = self.0.objects.index(&extent.object).await?;
+            if let Some(entry) = index.state_of(log).filter(|entry| entry.end <= at) {
+                return Ok(Some((entry.end, extent.object.clone())));
+            }
+        }
+        Ok(None)
     }
 
     /// Which objects have the newest states of `logs`, and which extents lie behind those.
@@ -129,7 +184,11 @@ impl ObjectIndex {
     }
 
     /// Transactions whose abort marker is in `extent`, in order of the marker.
-    async fn aborted_in(&self, log: LogId, extent: &Extent) -> Result<Vec<AbortedTransaction>, IndexError> {
+    pub async fn aborted_in(
+        &self,
+        log: LogId,
+        extent: &Extent,
+    ) -> Result<Vec<AbortedTransaction>, IndexError> {
         let index = self.0.objects.index(&extent.object).await?;
         let of_log = index.aborted.iter().filter(|(of, _)| *of == log).map(|(_, aborted)| *aborted);
         let mut aborted: Vec<_> = of_log.collect();
@@ -158,18 +217,8 @@ impl ObjectIndex {
 
     /// The state of `log` where the extent at `base` begins.
     async fn state_before(&self, log: LogId, base: Offset) -> Result<LogState, IndexError> {
-        let mut before = self.extents(log);
-        before.retain(|extent| extent.base < base);
-        let flushed = before.iter().rposition(|extent| extent.object.kind != Kind::Manifest);
-        let mut state = match flushed {
-            Some(at) => self.states_in(before[at].object.clone(), vec![log]).await?,
-            None => Vec::new(),
-        };
-        let mut state = state.pop().map(|(_, state)| state).unwrap_or_default();
-        for extent in &before[flushed.map_or(0, |at| at + 1)..] {
-            fold(&mut state, &self.entries(log, extent).await?);
-        }
-        Ok(state)
+        let mut state = self.states_at(&[(log, base)]).await?;
+        Ok(state.pop().unwrap_or_default())
     }
 }
 

@@ -7,8 +7,8 @@ use object_store::{ObjectStore, path::Path};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use thalweg_runtime::{Inline, Random, Runtime, SystemClock, TokioSpawner};
 use thalweg_segment::{
-    AbortedTransaction, Batch, BrokerEpoch, BrokerId, Encoded, Incarnation, Index, Kind, LogId, LogState,
-    Patience, Purpose, SegmentId, SegmentWriter, Store, WalSequence, segment_path, wal_path,
+    AbortedTransaction, Batch, BlockEntry, BrokerEpoch, BrokerId, Encoded, Incarnation, Index, Kind, LogId,
+    LogState, Patience, Purpose, SegmentId, SegmentWriter, Store, WalSequence, segment_path, wal_path,
 };
 
 /// Batches of logs, in rising order of both.
@@ -73,24 +73,49 @@ impl Flushes {
     /// Writes each of `objects` as a WAL object of a dead incarnation, and the manifest that a take-over makes of them.
     pub async fn adopted(&mut self, objects: &[&Content]) -> (SharedRecord, Arc<Index>) {
         let dead = Incarnation { broker: BrokerId(9), epoch: BrokerEpoch(9) };
-        let mut index = Index::default();
-        for content in objects {
-            let sequence = self.sequence;
-            self.sequence += 1;
-            let mut writer = SegmentWriter::new(Kind::Wal, dead, sequence);
-            self.write(&mut writer, content);
-            let encoded = writer.finish();
-            self.put(&wal_path(dead, WalSequence(sequence)), &encoded).await;
-            let blocks = encoded.index.blocks.into_iter();
-            index
-                .blocks
-                .extend(blocks.map(|block| thalweg_segment::BlockEntry { object: sequence, ..block }));
-        }
-        index.blocks.sort_by_key(|block| (block.log, block.base_offset));
+        let (blocks, _) = self.wal(dead, objects).await;
+        let index = Index { blocks, ..Index::default() };
         let id = self.next_id();
         let encoded = SegmentWriter::index_only(Kind::Manifest, id.incarnation, id.number, index);
         self.put(&segment_path(id), &encoded).await;
         (SharedRecord { id, shape: shape(&encoded), adopts: Some(dead) }, Arc::new(encoded.index))
+    }
+
+    /// Writes each of `objects` as a WAL object, and the manifest that a flush makes of them.
+    pub async fn adopted_by_flush(&mut self, objects: &[&Content]) -> (SharedRecord, Arc<Index>) {
+        let own = self.record.incarnation;
+        let (blocks, mut aborted) = self.wal(own, objects).await;
+        aborted.sort_by_key(|(log, one)| (*log, one.last_offset));
+        let mut logs: Vec<_> = blocks.iter().map(|block| block.log).collect();
+        logs.dedup();
+        let id = self.next_id();
+        let mut writer = SegmentWriter::manifest(id.incarnation, id.number, blocks);
+        aborted.into_iter().for_each(|(log, one)| writer.aborted(log, one));
+        logs.into_iter().for_each(|log| writer.state(log, &self.state(log)));
+        let encoded = writer.finish();
+        self.put(&segment_path(id), &encoded).await;
+        (SharedRecord { id, shape: shape(&encoded), adopts: Some(own) }, Arc::new(encoded.index))
+    }
+
+    /// Writes WAL objects. Returns their blocks, by log, and what they abort.
+    async fn wal(
+        &mut self,
+        writer: Incarnation,
+        objects: &[&Content],
+    ) -> (Vec<BlockEntry>, Vec<(LogId, AbortedTransaction)>) {
+        let (mut blocks, mut aborted) = (Vec::new(), Vec::new());
+        for content in objects {
+            let sequence = self.sequence;
+            self.sequence += 1;
+            let mut object = SegmentWriter::new(Kind::Wal, writer, sequence);
+            aborted.extend(self.write(&mut object, content));
+            let encoded = object.finish();
+            self.put(&wal_path(writer, WalSequence(sequence)), &encoded).await;
+            let of_object = encoded.index.blocks.into_iter();
+            blocks.extend(of_object.map(|block| BlockEntry { object: sequence, ..block }));
+        }
+        blocks.sort_by_key(|block| (block.log, block.base_offset));
+        (blocks, aborted)
     }
 
     async fn flushed(&mut self, kind: Kind, content: &Content) -> (SegmentId, Encoded) {
@@ -127,7 +152,8 @@ impl Flushes {
         put.expect("the store takes it");
     }
 
-    fn next_id(&mut self) -> SegmentId {
+    /// The next name of a segment.
+    pub fn next_id(&mut self) -> SegmentId {
         self.segments += 1;
         SegmentId { incarnation: self.record.incarnation, number: self.segments - 1 }
     }
