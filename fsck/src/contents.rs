@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use thalweg_metadata::{ObjectShape, SharedRecord};
 use thalweg_runtime::Budget;
 use thalweg_segment::{
-    Footer, FormatError, Incarnation, Index, Kind, LogId, Offset, ReadError, SegmentId, Store, StoreError,
-    WalSequence, read_index, read_index_at, segment_path, wal_path,
+    BlockEntry, Footer, FormatError, Incarnation, Index, Kind, LogId, Offset, ReadError, SegmentId, Store,
+    StoreError, WalSequence, read_index, read_index_at, segment_path, wal_path,
 };
 
 /// Objects that are read at a time.
@@ -35,7 +35,7 @@ pub(crate) enum Found<T> {
 /// What a segment or manifest holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
-    /// Of each log that it has blocks of: where it begins and ends.
+    /// Of each log that it has blocks of: where each run of those begins and ends. A log segment is one run.
     pub extents: Vec<LogExtent>,
     /// Of each log that it has the state of: the offset that it is the state at.
     pub states: Vec<(LogId, Offset)>,
@@ -45,7 +45,7 @@ pub(crate) struct Contents {
     pub bytes: u64,
 }
 
-/// What an object holds of one log.
+/// What an object holds of one log, or one of several runs of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogExtent {
     pub log: LogId,
@@ -188,7 +188,12 @@ impl Contents {
             bytes: index.blocks.iter().map(|block| u64::from(block.size)).sum(),
             ..Self::default()
         };
-        for blocks in index.blocks.chunk_by(|a, b| a.log == b.log) {
+        // What lies between two runs of a log in a shared segment may be another object's. A log segment stands for all of its
+        // offsets, whatever log compaction has taken out.
+        let of_one_run = |a: &BlockEntry, b: &BlockEntry| {
+            a.log == b.log && (kind == Kind::Log || a.end_offset == b.base_offset)
+        };
+        for blocks in index.blocks.chunk_by(of_one_run) {
             let (first, last) = (&blocks[0], &blocks[blocks.len() - 1]);
             let between = blocks.windows(2).map(|pair| (pair[0].end_offset, pair[1].base_offset));
             contents.extents.push(LogExtent {
@@ -234,4 +239,31 @@ pub(crate) const LOG_RANK: u8 = 3;
 /// What is wrong with an object that could not be read.
 pub(crate) fn unreadable(path: &Path, why: &str) -> Finding {
     Finding::new(FindingKind::UnreadableObject, why).at(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thalweg_segment::{SegmentWriter, testing::BatchBuilder};
+
+    const LOG: LogId = LogId(1);
+
+    /// The first and the third batch of a log, in an object of this kind.
+    fn of_kind(kind: Kind) -> Vec<(Offset, Offset, usize)> {
+        let mut writer = SegmentWriter::new(kind, Incarnation::default(), 1);
+        for base in [0, 20] {
+            writer.cut_block();
+            let batch = BatchBuilder::new().base_offset(base).records(10, 5).build();
+            writer.batch(LOG, &batch);
+        }
+        let contents = Contents::of(&writer.finish().index, kind);
+        contents.extents.iter().map(|extent| (extent.base, extent.end, extent.holes.len())).collect()
+    }
+
+    #[test]
+    fn what_lies_between_two_runs_of_a_log_is_another_objects_but_for_log_segments() {
+        let of_shared = [(Offset(0), Offset(10), 0), (Offset(20), Offset(30), 0)];
+        assert_eq!(of_kind(Kind::Shared), of_shared);
+        assert_eq!(of_kind(Kind::Log), [(Offset(0), Offset(30), 1)]);
+    }
 }
