@@ -12,6 +12,7 @@ use crate::{
     settings::{BrokerSettings, DynamicSettings},
     stored::Stored,
     topics::{ResolveSettings, Topics},
+    upkeep::compaction::Compaction,
     upkeep::snapshot::Snapshots,
 };
 use async_trait::async_trait;
@@ -111,6 +112,10 @@ pub struct Broker {
     pub budgets: Budgets,
     /// Charges responses.
     pub responses: ResponseMemory,
+    /// Rewrites of stored data.
+    pub compaction: Compaction,
+    /// Held while a rewrite is committed, see [`Broker::rewrite`].
+    pub rewriting: tokio::sync::Mutex<()>,
 }
 
 /// The bounds on memory that requests are charged to.
@@ -191,6 +196,7 @@ impl Broker {
             read_ahead: budgets.read_ahead.clone(),
         };
         let reader = BlockReader::new(runtime.clone(), store.clone(), index.clone(), blocks, registry);
+        let compaction = Compaction::new(store.clone(), index.clone(), settings.compaction.clone(), registry);
         let incarnation = record.incarnation;
         let wal = Wal::start(
             runtime.clone(),
@@ -258,6 +264,8 @@ impl Broker {
             group_configs,
             transactions,
             responses: ResponseMemory::new(budgets.responses.clone()),
+            compaction,
+            rewriting: tokio::sync::Mutex::default(),
             budgets,
         });
         broker.load_groups();

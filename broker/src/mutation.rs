@@ -10,6 +10,8 @@ pub enum Mutation {
     MarkerBeforePrepare,
     /// A transaction is complete before its markers are durable.
     CompleteBeforeMarkers,
+    /// What a rewrite has removed from the index is deleted at once.
+    DeleteBeforeDelay,
     /// Readers of committed data are shown all that is durable.
     ExposeOpen,
 }

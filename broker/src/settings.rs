@@ -1,6 +1,9 @@
 //! The settings that the broker works by, parsed. Where they come from and what they are called stands in `config`.
 
-use crate::coordinator::{groups::GroupSettings, transactions::TransactionSettings};
+use crate::{
+    coordinator::{groups::GroupSettings, transactions::TransactionSettings},
+    upkeep::compaction::CompactionSettings,
+};
 use std::time::Duration;
 use thalweg_cache::DiskSettings;
 use thalweg_object_compactor::{collect::ListingOrder, retention::Limits};
@@ -45,6 +48,8 @@ pub struct BrokerSettings {
     pub retention_check_interval: Duration,
     /// How the object store lists.
     pub listing: ListingOrder,
+    /// Rewrites of stored data.
+    pub compaction: CompactionSettings,
 }
 
 /// Bytes of each class of memory; together nine tenths of `memory.bytes`.

@@ -8,13 +8,16 @@ use crate::coordinator::{
 use crate::settings::{
     BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
 };
-use crate::topics::ResolveSettings;
+use crate::{topics::ResolveSettings, upkeep::compaction::CompactionSettings};
 use parking_lot::RwLock;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use thalweg_cache::DiskSettings;
-use thalweg_object_compactor::{collect::ListingOrder, retention::Limits};
+use thalweg_object_compactor::{collect::ListingOrder, plan::Sizes, retention::Limits};
 use thalweg_segment::{BrokerId, ObjectStoreConfig};
 use thalweg_wal::WalConfig;
+
+/// Compaction takes no more than this part of the memory, whatever it is given. It is of what `MemorySettings` leaves over.
+const COMPACTION_PART: usize = 16;
 
 /// Names and values.
 pub type Values = BTreeMap<String, String>;
@@ -197,6 +200,24 @@ impl Config {
                 .filter(|interval| !interval.is_zero()),
             retention_check_interval: millis(self.number("log.retention.check.interval.ms")),
             listing: self.listing(),
+            compaction: self.compaction(),
+        }
+    }
+
+    fn compaction(&self) -> CompactionSettings {
+        let bytes = |name| self.size(name) as u64;
+        let sizes = Sizes::default();
+        let plan = bytes("compaction.plan.bytes");
+        CompactionSettings {
+            enabled: self.flag("compaction.enable"),
+            interval: millis(self.number("compaction.interval.ms")),
+            memory: self.size("compaction.memory.bytes").min(self.size("memory.bytes") / COMPACTION_PART),
+            sizes: Sizes {
+                own: bytes("compaction.log.bytes"),
+                plan,
+                shared: sizes.shared.min(plan),
+                ..sizes
+            },
         }
     }
 

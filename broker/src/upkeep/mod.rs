@@ -1,5 +1,6 @@
 //! What the broker does for its stored data beside answering requests. One loop a file.
 
+pub mod compaction;
 pub mod garbage;
 pub mod retention;
 mod rewriting;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 /// Starts all of it; it ends with the broker.
 pub fn start(broker: &Arc<Broker>) {
+    compaction::start(broker);
     retention::start(broker);
     garbage::start(broker);
     snapshot::keep(broker);

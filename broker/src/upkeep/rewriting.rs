@@ -1,6 +1,9 @@
 //! Commits what replaces or removes objects of the index, and has the replaced ones deleted once nobody reads them any more.
 
-use crate::broker::Broker;
+use crate::{
+    broker::Broker,
+    mutation::{Mutation, mutated},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -17,6 +20,8 @@ impl Broker {
     /// only removed manifests referred to. `Stale` also where a log would lose its end or state.
     pub async fn rewrite(&self, rewrite: Rewrite) -> Result<(), RewriteError> {
         let Rewrite { commit, shared, .. } = &rewrite;
+        // What two of them remove could each be kept by the other.
+        let _one_at_a_time = self.rewriting.lock().await;
         if !self.topics.index().keeps_ends(commit, shared.as_deref()) {
             return Err(RewriteError::Stale);
         }
@@ -81,6 +86,9 @@ impl Delays {
     }
 
     fn of_object(&self, record: &ObjectRecord) -> Duration {
+        if mutated(Mutation::DeleteBeforeDelay) {
+            return Duration::ZERO;
+        }
         match record {
             ObjectRecord::Log(segment) => self.own.get(&segment.log).copied().unwrap_or(self.usual),
             ObjectRecord::Shared(_) => self.usual,
