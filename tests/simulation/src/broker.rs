@@ -46,6 +46,18 @@ pub trait Broker: Send + Sync {
     /// Reads below the high watermark.
     async fn fetch(&self, log: LogId, from: Offset) -> Result<Fetched, Refusal>;
 
+    /// Where the log begins, as this broker has it.
+    fn start(&self, log: LogId) -> Offset {
+        let _ = log;
+        Offset(0)
+    }
+
+    /// Deletes the records before an offset; returns where the log begins from then on.
+    async fn delete_before(&self, log: LogId, before: Offset) -> Result<Offset, Refusal> {
+        let _ = (log, before);
+        Err(Refusal::Unavailable)
+    }
+
     /// Carries any request out, in a version of its API. None where there is no answer, or no way to ask.
     async fn ask(&self, version: i16, request: Request) -> Option<Response> {
         let _ = (version, request);

@@ -61,6 +61,12 @@ impl Clients {
         self.world.spawn(async move { this.read(log).await });
     }
 
+    /// Starts an administrator who deletes the oldest records of `log` now and then, never all of them.
+    pub fn start_trimmer(&self, log: LogId) {
+        let this = self.clone();
+        self.world.spawn(async move { this.trim(log).await });
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -163,10 +169,35 @@ impl Clients {
             let Some(server) = self.cluster.pick() else { continue };
             let Some(epoch) = server.broker().map(|broker| broker.leader_epoch()) else { continue };
             let before = self.history.highest(log, epoch);
-            let Some(Ok(fetched)) = self.cluster.fetch(&server, log, from).await else { continue };
+            let fetched = match self.cluster.fetch(&server, log, from).await {
+                Some(Ok(fetched)) => fetched,
+                answer => {
+                    if let (Some(Err(_)), Some(broker)) = (answer, server.broker()) {
+                        from = from.max(broker.start(log));
+                    }
+                    continue;
+                }
+            };
             self.history.high_watermark(log, epoch, fetched.high_watermark, before);
             self.history.fetched(log, &fetched.batches);
             from = fetched.batches.last().map_or(from, Batch::end_offset);
+        }
+    }
+
+    async fn trim(&self, log: LogId) {
+        while !self.stopped() {
+            sleep(self.world.millis(200, 5000)).await;
+            let Some(server) = self.cluster.pick() else { continue };
+            let Some(start) = server.broker().map(|broker| broker.start(log)) else { continue };
+            let Some(Ok(fetched)) = self.cluster.fetch(&server, log, start).await else { continue };
+            let Some(last) = fetched.batches.last() else { continue };
+            // Within a batch, too: readers get that one as a whole.
+            let before = Offset(last.base_offset().0 + i64::from(self.world.one_in(2)));
+            let before = before.min(Offset(last.end_offset().0 - 1));
+            self.history.deletes(log, before);
+            if let Some(Ok(start)) = self.cluster.delete_before(&server, log, before).await {
+                self.history.deleted(log, start);
+            }
         }
     }
 
@@ -175,8 +206,12 @@ impl Clients {
         let deadline = tokio::time::Instant::now() + patience;
         let mut content: Vec<Batch> = Vec::new();
         while tokio::time::Instant::now() < deadline {
-            let from = content.last().map_or(Offset(0), Batch::end_offset);
             let server = self.cluster.newest()?;
+            let Some(start) = server.broker().map(|broker| broker.start(log)) else {
+                sleep(Duration::from_millis(200)).await;
+                continue;
+            };
+            let from = content.last().map_or(start, Batch::end_offset);
             let Some(Ok(fetched)) = self.cluster.fetch(&server, log, from).await else {
                 sleep(Duration::from_millis(200)).await;
                 continue;

@@ -2,12 +2,13 @@
 
 use crate::{
     broker::{Broker, Fetched, LiveStates, Means, Refusal, StartError},
-    metadata_store::SimKv,
+    metadata_store::{SimKv, Unguarded},
     mini_broker,
     mutation::Mutation,
     node::Node,
     object_store::SimStore,
     real_broker,
+    stored::{self, Referred},
     world::World,
 };
 use object_store::memory::InMemory;
@@ -55,6 +56,7 @@ struct Inner {
     world: World,
     bucket: Arc<InMemory>,
     kv: MemoryKv,
+    referred: Referred,
     logs: Vec<LogId>,
     transactional: bool,
     mutation: Option<Mutation>,
@@ -75,6 +77,7 @@ impl Cluster {
             world: world.clone(),
             bucket: Arc::new(InMemory::new()),
             kv: if exclusive { MemoryKv::exclusive() } else { MemoryKv::new() },
+            referred: Referred::new(world),
             logs: (0..logs).map(LogId).collect(),
             transactional,
             mutation,
@@ -116,13 +119,18 @@ impl Cluster {
         broker: BrokerId,
         config: &WalConfig,
     ) -> Option<Arc<dyn Broker>> {
-        let Inner { world, bucket, kv, logs, transactional, mutation, live_states, .. } = &*self.0;
-        let kv = Arc::new(SimKv::new(world, kv.open(), *mutation == Some(Mutation::NoCommitGuard)));
+        let Inner { world, bucket, kv, referred, logs, transactional, mutation, live_states, .. } = &*self.0;
+        let unguarded = match mutation {
+            Some(Mutation::NoCommitGuard) => Unguarded::Commits,
+            Some(Mutation::RewriteFromOldPlan) => Unguarded::Rewrites,
+            _ => Unguarded::Nothing,
+        };
+        let kv = Arc::new(SimKv::new(world, kv.open(), referred, unguarded));
         loop {
             let means = Means {
                 world: world.clone(),
                 runtime: runtime.clone(),
-                store: Arc::new(SimStore::new(world, bucket, node.name())),
+                store: Arc::new(SimStore::new(world, bucket, referred, node.name())),
                 kv: kv.clone(),
                 broker,
                 config: config.clone(),
@@ -154,6 +162,17 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Checks everything that is stored. No store may fail meanwhile.
+    pub async fn check_stored(&self) {
+        let Inner { world, bucket, kv, .. } = &*self.0;
+        stored::check(world, bucket, kv, real_broker::CLUSTER).await;
+    }
+
+    /// How many objects were replaced or removed until now.
+    pub fn replaced(&self) -> usize {
+        self.0.referred.replaced()
     }
 
     /// The machine that was switched on last and lives.
@@ -211,6 +230,19 @@ impl Cluster {
         sleep(self.0.world.millis(0, 3)).await;
         let broker = server.broker()?;
         let answer = call(&server.node, async move { broker.fetch(log, from).await });
+        timeout(Duration::from_secs(30), answer).await.ok()?.ok()
+    }
+
+    /// Has `server` delete the records before an offset; none where there was no answer in time.
+    pub async fn delete_before(
+        &self,
+        server: &Server,
+        log: LogId,
+        before: Offset,
+    ) -> Option<Result<Offset, Refusal>> {
+        sleep(self.0.world.millis(0, 3)).await;
+        let broker = server.broker()?;
+        let answer = call(&server.node, async move { broker.delete_before(log, before).await });
         timeout(Duration::from_secs(30), answer).await.ok()?.ok()
     }
 

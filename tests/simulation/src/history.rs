@@ -8,12 +8,15 @@
 //!    was acknowledged; those of another producer in the order of their acknowledgements' sending.
 //! 4. Whatever a fetch returned, from whichever broker, is in the final log at the same offset with the same payload: nothing
 //!    that was visible vanishes or changes.
-//! 5. The final log has every offset from 0 to its end once, and nothing that nobody sent.
+//! 5. The final log has every offset from its start to its end once, and nothing that nobody sent. It begins with the batch
+//!    that holds the offset before which records were last deleted, or with an earlier one where that was not acknowledged.
 //! 6. A high watermark is not below one that was seen, before it was asked for, in the same or an earlier leader epoch; none
 //!    is above the final end.
 //! 7. An idempotent producer whose earlier batches were all acknowledged is not told that its next is out of order, unless by
 //!    a zombie.
 //! 8. Once the faults end, every idempotent batch is acknowledged, and the log reads the same after an orderly restart.
+//!
+//! What is promised of the objects themselves stands in [`crate::stored`].
 
 use crate::world::World;
 use bytes::Bytes;
@@ -49,6 +52,8 @@ struct State {
     by_records: BTreeMap<Bytes, SentId>,
     /// What fetches returned: by log and base offset, the end offset and the records.
     seen: BTreeMap<(LogId, Offset), (Offset, Bytes)>,
+    /// Before which offsets of each log records were to be deleted: the highest of all, and of those that were acknowledged.
+    deleted: BTreeMap<LogId, (Offset, Offset)>,
     /// Highest high watermark, by log and leader epoch.
     high_watermarks: BTreeMap<(LogId, LeaderEpoch), Offset>,
 }
@@ -92,6 +97,25 @@ impl History {
                 self.violation(format_args!("the batch at {log}:{} is damaged", batch.base_offset()));
             }
             state.seen.insert(at, now);
+        }
+    }
+
+    /// A client asks for the deletion of what lies before an offset.
+    pub fn deletes(&self, log: LogId, before: Offset) {
+        let mut state = self.0.state.lock();
+        let (asked, _) = state.deleted.entry(log).or_default();
+        *asked = before.max(*asked);
+    }
+
+    /// A client was told that the log begins there.
+    pub fn deleted(&self, log: LogId, start: Offset) {
+        self.0.world.event(format_args!("log {log} begins at {start}"));
+        let mut state = self.0.state.lock();
+        let (asked, acknowledged) = state.deleted.entry(log).or_default();
+        *acknowledged = start.max(*acknowledged);
+        if start > *asked {
+            let asked = *asked;
+            self.violation(format_args!("log {log} begins at {start}, and {asked} was asked for"));
         }
     }
 
@@ -151,7 +175,8 @@ impl Check<'_> {
     }
 
     fn offsets_are_dense(&self) -> Offset {
-        let mut end = Offset(0);
+        self.begins_where_it_should();
+        let mut end = self.begin();
         for batch in self.content {
             if batch.base_offset() != end {
                 self.violation(format_args!("a batch at {} follows offset {end}", batch.base_offset()));
@@ -159,6 +184,22 @@ impl Check<'_> {
             end = batch.end_offset();
         }
         end
+    }
+
+    /// The first offset that is left.
+    fn begin(&self) -> Offset {
+        self.content.first().map(Batch::base_offset).unwrap_or_default()
+    }
+
+    fn begins_where_it_should(&self) {
+        let (asked, acknowledged) = self.state.deleted.get(&self.log).copied().unwrap_or_default();
+        let first = self.content.first();
+        if self.begin() > asked {
+            self.violation(format_args!("begins at {}, and {asked} was asked for", self.begin()));
+        }
+        if first.is_some_and(|batch| batch.end_offset() <= acknowledged) {
+            self.violation(format_args!("begins at {}, and {acknowledged} was acknowledged", self.begin()));
+        }
     }
 
     /// Where each sent batch lies.
@@ -181,7 +222,8 @@ impl Check<'_> {
     fn acknowledged_batches_are_there(&self, places: &BTreeMap<SentId, Offset>) {
         for (id, sent) in self.sent() {
             let place = places.get(&id);
-            if sent.acknowledged.is_some() && place != sent.acknowledged.as_ref() {
+            let is_deleted = sent.acknowledged.is_some_and(|at| at < self.begin());
+            if sent.acknowledged.is_some() && !is_deleted && place != sent.acknowledged.as_ref() {
                 let Sent { producer, number, acknowledged, .. } = sent;
                 self.violation(format_args!(
                     "{producer}/{number} was acknowledged at {acknowledged:?} and is at {place:?}"
@@ -206,7 +248,8 @@ impl Check<'_> {
                 self.violation(format_args!("{producer}/{} is before {producer}/{number}", sent.number));
             }
             let expected = before.map_or(0, |(number, _)| number + 1);
-            if sent.idempotent && sent.number != expected {
+            let may_be_deleted = before.is_none() && self.begin() > Offset(0);
+            if sent.idempotent && sent.number != expected && !may_be_deleted {
                 self.violation(format_args!("{producer}/{} is there without {expected}", sent.number));
             }
         }
@@ -214,7 +257,7 @@ impl Check<'_> {
 
     fn what_was_seen_is_there(&self) {
         let content: BTreeMap<_, _> = self.content.iter().map(|batch| (batch.base_offset(), batch)).collect();
-        let seen = self.state.seen.range((self.log, Offset(0))..=(self.log, Offset(i64::MAX)));
+        let seen = self.state.seen.range((self.log, self.begin())..=(self.log, Offset(i64::MAX)));
         for ((_, base), (end, records)) in seen {
             let same = content
                 .get(base)

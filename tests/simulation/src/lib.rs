@@ -24,6 +24,7 @@ pub mod node;
 pub mod object_store;
 pub mod real_broker;
 pub mod scenario;
+pub mod stored;
 pub mod trace;
 pub mod transactions;
 pub mod world;

@@ -368,10 +368,16 @@ pub(crate) fn of_metadata(error: MetadataError) -> StartError {
     }
 }
 
+/// What was read of the index is old where others have taken over meanwhile: they may have replaced and deleted an object of it.
+/// Where that is not so, it will be missing the next time, too, and no broker ever starts.
+fn may_be_overtaken(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Retry | ErrorKind::NotFound)
+}
+
 pub(crate) fn of_index(error: IndexError) -> StartError {
     match error {
         IndexError::Metadata(error) => of_metadata(error),
-        IndexError::Read(ReadError::Store(error)) if error.kind() == ErrorKind::Retry => {
+        IndexError::Read(ReadError::Store(error)) if may_be_overtaken(error.kind()) => {
             StartError::Again(error.to_string())
         }
         error => StartError::Broken(error.to_string()),
@@ -382,9 +388,7 @@ pub(crate) fn of_recovery(error: RecoveryError) -> StartError {
     match error {
         RecoveryError::Metadata(error) => of_metadata(error),
         RecoveryError::Index(error) => of_index(error),
-        RecoveryError::Store(error) if error.kind() == ErrorKind::Retry => {
-            StartError::Again(error.to_string())
-        }
+        RecoveryError::Store(error) if may_be_overtaken(error.kind()) => StartError::Again(error.to_string()),
         error => StartError::Broken(error.to_string()),
     }
 }

@@ -16,6 +16,8 @@ pub enum Mutation {
     Broker(BrokerMutation),
     /// Commits don't compare their incarnation's record.
     NoCommitGuard,
+    /// What compaction has planned is committed whatever has changed since: another owner, other objects.
+    RewriteFromOldPlan,
     /// The committed ends of a dead incarnation's logs are read before its record is raised.
     EndsBeforeRaise,
     /// After a take-over, logs are opened at their committed end instead of their recovered end.
@@ -29,12 +31,14 @@ pub enum Mutation {
 impl Mutation {
     /// All of them.
     #[cfg(feature = "mutations")]
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Wal(WalMutation::AcknowledgeBeforeDurable),
         Self::Wal(WalMutation::SkipFence),
         Self::Wal(WalMutation::FenceFromFirstMissing),
         Self::Wal(WalMutation::TrimTooEarly),
         Self::NoCommitGuard,
+        Self::RewriteFromOldPlan,
+        Self::Broker(BrokerMutation::DeleteBeforeDelay),
         Self::EndsBeforeRaise,
         Self::OpenAtCommittedEnd,
         Self::AnswerDuplicateEarly,
@@ -48,7 +52,7 @@ impl Mutation {
     /// Whether only clients with transactions can notice it.
     #[cfg(feature = "mutations")]
     pub fn is_of_transactions(self) -> bool {
-        matches!(self, Self::Broker(_))
+        matches!(self, Self::Broker(mutation) if mutation != BrokerMutation::DeleteBeforeDelay)
     }
 }
 

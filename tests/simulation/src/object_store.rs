@@ -1,7 +1,10 @@
 //! The object store of a run. It belongs to the world: a request, once sent, is carried out by a task of the world at its
 //! own time, whether its sender still waits, is paused, or is dead.
 
-use crate::world::{Fate, World};
+use crate::{
+    stored::Referred,
+    world::{Fate, World},
+};
 use async_trait::async_trait;
 use futures::{
     StreamExt, TryStreamExt,
@@ -20,13 +23,15 @@ use tokio::{sync::oneshot, time::sleep};
 pub struct SimStore {
     world: World,
     bucket: Arc<InMemory>,
+    referred: Referred,
     client: String,
 }
 
 impl SimStore {
-    /// The access of `client` to `bucket`.
-    pub fn new(world: &World, bucket: &Arc<InMemory>, client: &str) -> Self {
-        Self { world: world.clone(), bucket: bucket.clone(), client: client.to_owned() }
+    /// The access of `client` to `bucket`. What it deletes is held against `referred`.
+    pub fn new(world: &World, bucket: &Arc<InMemory>, referred: &Referred, client: &str) -> Self {
+        let (world, bucket, referred) = (world.clone(), bucket.clone(), referred.clone());
+        Self { world, bucket, referred, client: client.to_owned() }
     }
 
     fn unavailable(what: &'static str) -> Error {
@@ -162,6 +167,7 @@ impl SimStore {
         let (this, target) = (self.clone(), path.clone());
         let request = async move {
             this.world.event(format_args!("{} DELETE {target}", this.client));
+            this.referred.deletes(&this.client, &target);
             let one = stream::iter([Ok(target)]).boxed();
             this.bucket.delete_stream(one).try_collect::<Vec<_>>().await.map(drop)
         };

@@ -3,12 +3,14 @@
 use crate::broker::{Broker, Fetched, Means, Refusal, StartError};
 use crate::{
     mini_broker::{of_index, of_metadata, of_recovery},
+    stored::DELETE_DELAY,
     transactions,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -16,14 +18,18 @@ use std::{
 use thalweg_broker::{
     api::{Answer, Handlers},
     broker::{self, Broker as Core},
-    config::{Config, Resolved, topic_resolver},
+    config::{Config, Resolved, Source, topic_resolver},
     context::{AllowAll, Principal, RequestContext, Unlimited},
     settings::BrokerSettings,
+    upkeep::{self, compaction::CompactionSettings},
 };
 use thalweg_metadata::MetadataError;
+use thalweg_object_compactor::plan::Sizes;
 use thalweg_protocol::{ApiKey, ErrorCode, Request, RequestHeader, Response, messages::*};
+use thalweg_runtime::Runtime;
 use thalweg_segment::{Batch, Incarnation, LeaderEpoch, LogId, Offset, Patience, Store, split_batches};
 
+use delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use fetch_request::{FetchPartition, FetchTopic as WantedTopic};
 use produce_request::{PartitionProduceData, TopicProduceData};
 
@@ -38,7 +44,10 @@ const TOPIC: &str = "simulated";
 /// Last versions that name topics by their names.
 const PRODUCE_VERSION: i16 = 12;
 const FETCH_VERSION: i16 = 12;
+const DELETE_RECORDS_VERSION: i16 = 2;
 const FETCH_BYTES: i32 = 4000;
+/// The cluster's id.
+pub const CLUSTER: &str = "simulation";
 /// Of the topic of each coordinator.
 const COORDINATOR_PARTITIONS: u32 = 2;
 /// The clients of the simulation have a patience of their own.
@@ -52,7 +61,7 @@ struct RealBroker {
 /// Starts one, and has it create the topic if nobody has.
 pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     let store = Store::new(means.store.clone(), means.runtime.clone(), PATIENCE);
-    let config = Arc::new(Config::defaults());
+    let config = Arc::new(load_config()?);
     let resolved = Arc::new(RwLock::new(Resolved::default()));
     let resolve = topic_resolver(config.clone(), resolved.clone());
     let mut settings = BrokerSettings { broker: means.broker, wal: means.config, ..config.broker_settings() };
@@ -62,10 +71,13 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     settings.groups.initial_rebalance_delay_ms = 0;
     settings.transactions.topic_partitions = COORDINATOR_PARTITIONS;
     settings.transactions.abort_interval = Duration::from_secs(1);
+    settings.retention_check_interval = Duration::from_millis(means.runtime.random().range(500..20_000));
+    settings.compaction = draw_compaction(&means.runtime, settings.compaction);
     let mut registry = prometheus_client::registry::Registry::default();
-    let cluster = "simulation".to_owned();
+    let cluster = CLUSTER.to_owned();
     let core = Core::start(means.runtime, store, means.kv, cluster, settings, resolve, &mut registry);
     let broker = core.await.map_err(of_start)?;
+    upkeep::start(&broker);
     create_topic(&broker, TOPIC, means.logs.len()).await?;
     if means.transactional {
         create_topic(&broker, transactions::OUTPUT, transactions::OUTPUT_PARTITIONS as usize).await?;
@@ -75,6 +87,36 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     let handlers =
         Handlers { broker, config, resolved, authorizer: Arc::new(AllowAll), quotas: Arc::new(Unlimited) };
     Ok(Arc::new(RealBroker { handlers, logs: means.logs }))
+}
+
+fn load_config() -> Result<Config, StartError> {
+    let settings = BTreeMap::from([
+        // The records of the clients are old from the start.
+        ("log.retention.ms", "-1".to_owned()),
+        ("log.segment.delete.delay.ms", DELETE_DELAY.as_millis().to_string()),
+    ]);
+    let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
+    Config::load(vec![(Source::Argument, settings.collect())])
+        .map_err(|error| StartError::Broken(error.to_string()))
+}
+
+/// Often, and with sizes at which flushes of a few batches are worth rewriting.
+fn draw_compaction(runtime: &Runtime, defaults: CompactionSettings) -> CompactionSettings {
+    let random = runtime.random();
+    let pick = |choices: &[u64]| choices[random.range(0..choices.len() as u64) as usize];
+    let sizes = Sizes {
+        own: pick(&[200, 1000, 10_000]),
+        log: pick(&[1000, 5000]),
+        shared: pick(&[1000, 5000]),
+        plan: pick(&[1000, 5000]),
+        index: pick(&[500, 5000]),
+        growth: pick(&[125, 200, 400]),
+        final_growth: 125,
+        manifests: pick(&[1, 2, 8]) as usize,
+    };
+    let (interval, memory) =
+        (Duration::from_millis(pick(&[100, 1000, 5000])), pick(&[1, 1000, 100_000]) as usize);
+    CompactionSettings { interval, memory, sizes, ..defaults }
 }
 
 async fn create_topic(broker: &Core, name: &str, partitions: usize) -> Result<(), StartError> {
@@ -180,6 +222,28 @@ impl Broker for RealBroker {
         }
         let batches = split_batches(partition.records.concat().into()).map_err(|_| Refusal::Unavailable)?;
         Ok(Fetched { batches, high_watermark: Offset(partition.high_watermark) })
+    }
+
+    fn start(&self, log: LogId) -> Offset {
+        self.handlers.broker.logs.get(log).map(|log| log.view().start).unwrap_or_default()
+    }
+
+    async fn delete_before(&self, log: LogId, before: Offset) -> Result<Offset, Refusal> {
+        let partition =
+            DeleteRecordsPartition::default().with_partition_index(self.partition(log)).with_offset(before.0);
+        let name = TopicName(StrBytes::from_static_str(TOPIC));
+        let topic = DeleteRecordsTopic::default().with_name(name).with_partitions(vec![partition]);
+        let request =
+            DeleteRecordsRequest::default().with_timeout_ms(PRODUCE_TIMEOUT_MS).with_topics(vec![topic]);
+        let answer = self.handle(DELETE_RECORDS_VERSION, request.into()).await;
+        let Some(Response::DeleteRecords(response)) = answer.response else {
+            return Err(Refusal::Unavailable);
+        };
+        let partition = &response.topics[0].partitions[0];
+        match partition.error_code {
+            0 => Ok(Offset(partition.low_watermark)),
+            code => Err(refusal(code)),
+        }
     }
 
     async fn ask(&self, version: i16, request: Request) -> Option<Response> {

@@ -9,10 +9,13 @@ fn seeds() -> u64 {
 
 #[test]
 fn every_promise_is_kept_whatever_dies() {
+    let mut replaced = 0;
     for seed in 0..seeds() {
         let report = run(Play::Logs, seed, None, false);
         assert_eq!(report.violation, None, "seed {seed}");
+        replaced += report.replaced;
     }
+    assert!(replaced as u64 > seeds(), "compaction has replaced {replaced} objects in {} runs", seeds());
 }
 
 #[test]

@@ -45,11 +45,12 @@ fn main() -> Result<()> {
         return try_mutations(&arguments);
     }
     let play = if arguments.transactions { Play::Transactions } else { Play::Logs };
-    let (mut events, mut acknowledged, mut failed) = (0, 0, 0);
+    let (mut events, mut acknowledged, mut replaced, mut failed) = (0, 0, 0, 0);
     for seed in arguments.from..arguments.from + arguments.seeds {
         let report = run(play, seed, None, arguments.print);
         events += report.trace.1;
         acknowledged += report.counts.1;
+        replaced += report.replaced;
         if let Some(violation) = &report.violation {
             println!("seed {seed}: {violation}");
             failed += 1;
@@ -62,7 +63,7 @@ fn main() -> Result<()> {
         }
     }
     let what = if arguments.transactions { "transactions committed" } else { "batches acknowledged" };
-    println!("{events} events, {acknowledged} {what}");
+    println!("{events} events, {acknowledged} {what}, {replaced} objects replaced or removed");
     if failed > 0 {
         bail!("{failed} seeds failed");
     }
