@@ -30,6 +30,10 @@ struct Arguments {
     #[cfg(feature = "mutations")]
     #[arg(long)]
     mutations: bool,
+    /// Of those, only the ones whose names contain this.
+    #[cfg(feature = "mutations")]
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 fn main() -> Result<()> {
@@ -75,7 +79,9 @@ fn try_mutations(arguments: &Arguments) -> Result<()> {
     use thalweg_simulation::mutation::Mutation;
     let mut missed = 0;
     let of_transactions = |mutation: &Mutation| mutation.is_of_transactions();
-    let wanted = |mutation: &Mutation| !arguments.transactions || of_transactions(mutation);
+    let named = |mutation: &Mutation| format!("{mutation:?}").contains(&arguments.only);
+    let wanted =
+        |mutation: &Mutation| named(mutation) && (!arguments.transactions || of_transactions(mutation));
     for mutation in Mutation::ALL.into_iter().filter(wanted) {
         let play = if of_transactions(&mutation) { Play::Transactions } else { Play::Logs };
         let mut seeds = arguments.from..arguments.from + arguments.seeds;
