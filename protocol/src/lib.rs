@@ -51,6 +51,7 @@ mod consumer_protocol;
 pub mod coordinator_records;
 mod packing;
 mod record_heads;
+mod record_keys;
 mod records;
 mod snappy;
 mod topics;
@@ -93,6 +94,7 @@ pub use frame::{
 };
 pub use packing::Packing;
 pub use record_heads::{RecordHead, RecordHeads, UnpackError, renumber, repack};
+pub use record_keys::{KeyedRecord, keep_records, read_keys};
 pub use records::{Headers, Record, RecordError, Records, put_record};
 pub use topics::{MAX_TOPIC_NAME, TopicNameError, topic_names_collide, validate_topic_name};
 pub use unpacking::Unpacking;

@@ -49,7 +49,7 @@ pub struct RecordHeads<'a> {
 impl<'a> RecordHeads<'a> {
     /// Records of which there must be `count`, as the batch's header says.
     pub fn new(unpacking: Unpacking<'a>, count: i32) -> Self {
-        Self { reader: Reader { from: unpacking, index: 0, left: usize::MAX }, count }
+        Self { reader: Reader::new(unpacking), count }
     }
 
     fn read(&mut self) -> Result<RecordHead, UnpackError> {
@@ -89,7 +89,7 @@ pub fn repack(mut unpacking: Unpacking<'_>, packing: &mut Packing) -> Result<(),
 
 /// Compresses `count` records anew, with offset deltas 0, 1, 2 …
 pub fn renumber(unpacking: Unpacking<'_>, count: i32, packing: &mut Packing) -> Result<(), UnpackError> {
-    let mut reader = Reader { from: unpacking, index: 0, left: usize::MAX };
+    let mut reader = Reader::new(unpacking);
     let mut front = Vec::new();
     for index in 0..count {
         reader.index = index;
@@ -111,13 +111,18 @@ pub fn renumber(unpacking: Unpacking<'_>, count: i32, packing: &mut Packing) -> 
 }
 
 /// Reads fields, of the record at `index`, of which `left` bytes are left.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     from: Unpacking<'a>,
-    index: i32,
-    left: usize,
+    pub(crate) index: i32,
+    pub(crate) left: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// At the first record of a batch.
+    pub(crate) fn new(from: Unpacking<'a>) -> Self {
+        Self { from, index: 0, left: usize::MAX }
+    }
+
     fn record(&mut self) -> Result<RecordHead, UnpackError> {
         let bad_headers = RecordError::BadHeaders { index: self.index };
         self.left = usize::MAX;
@@ -142,25 +147,37 @@ impl Reader<'_> {
         Ok(RecordHead { timestamp_delta, offset_delta, has_key })
     }
 
-    fn length(&mut self) -> Result<usize, UnpackError> {
+    pub(crate) fn length(&mut self) -> Result<usize, UnpackError> {
         let length = usize::try_from(self.narrow()?);
         length.map_err(|_| RecordError::BadLength { index: self.index }.into())
     }
 
     /// Passes over a field with its length. False where that says null.
-    fn skip_field(&mut self) -> Result<bool, UnpackError> {
+    pub(crate) fn skip_field(&mut self) -> Result<bool, UnpackError> {
         let Ok(length) = usize::try_from(self.narrow()?) else { return Ok(false) };
         self.left = self.left.checked_sub(length).ok_or_else(|| self.truncated())?;
         self.pass(length, |_| Ok(()))?;
         Ok(true)
     }
 
-    fn copy_rest(&mut self, packing: &mut Packing) -> Result<(), UnpackError> {
+    /// Reads a field with its length into `field`. False where that says null.
+    pub(crate) fn read_field(&mut self, field: &mut Vec<u8>) -> Result<bool, UnpackError> {
+        field.clear();
+        let Ok(length) = usize::try_from(self.narrow()?) else { return Ok(false) };
+        self.left = self.left.checked_sub(length).ok_or_else(|| self.truncated())?;
+        self.pass(length, |piece| {
+            field.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    pub(crate) fn copy_rest(&mut self, packing: &mut Packing) -> Result<(), UnpackError> {
         self.pass(self.left, |piece| packing.write(piece))
     }
 
     /// Passes over `count` bytes, which `each` is shown.
-    fn pass(
+    pub(crate) fn pass(
         &mut self,
         mut count: usize,
         mut each: impl FnMut(&[u8]) -> Result<(), CompressionError>,
@@ -179,7 +196,7 @@ impl Reader<'_> {
     }
 
     /// Fails unless nothing is left.
-    fn expect_end(&mut self) -> Result<(), UnpackError> {
+    pub(crate) fn expect_end(&mut self) -> Result<(), UnpackError> {
         let mut bytes = 0;
         loop {
             let count = self.from.fill()?.len();
@@ -192,12 +209,12 @@ impl Reader<'_> {
         if bytes == 0 { Ok(()) } else { Err(RecordError::Trailing { bytes }.into()) }
     }
 
-    fn narrow(&mut self) -> Result<i32, UnpackError> {
+    pub(crate) fn narrow(&mut self) -> Result<i32, UnpackError> {
         let raw = self.unsigned(5)? as u32;
         Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
     }
 
-    fn signed(&mut self, longest: usize) -> Result<i64, UnpackError> {
+    pub(crate) fn signed(&mut self, longest: usize) -> Result<i64, UnpackError> {
         let raw = self.unsigned(longest)?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
@@ -214,7 +231,7 @@ impl Reader<'_> {
         Err(RecordError::BadVarint { index: self.index }.into())
     }
 
-    fn byte(&mut self) -> Result<u8, UnpackError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, UnpackError> {
         let byte = self.from.fill()?.first().copied();
         let left = self.left.checked_sub(1);
         let (Some(byte), Some(left)) = (byte, left) else { return Err(self.truncated()) };
@@ -223,7 +240,7 @@ impl Reader<'_> {
         Ok(byte)
     }
 
-    fn truncated(&self) -> UnpackError {
+    pub(crate) fn truncated(&self) -> UnpackError {
         RecordError::Truncated { index: self.index }.into()
     }
 }
