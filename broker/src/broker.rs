@@ -12,8 +12,7 @@ use crate::{
     settings::{BrokerSettings, DynamicSettings},
     stored::Stored,
     topics::{ResolveSettings, Topics},
-    upkeep::compaction::Compaction,
-    upkeep::snapshot::Snapshots,
+    upkeep::{CleanerMetrics, compaction::Compaction, snapshot::Snapshots},
 };
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -88,6 +87,8 @@ pub struct Broker {
     pub loggers: Loggers,
     /// Snapshots of the metadata.
     pub snapshots: Snapshots,
+    /// What log compaction does.
+    pub cleaning: CleanerMetrics,
     /// The topics.
     pub topics: Topics,
     /// The logs.
@@ -255,6 +256,7 @@ impl Broker {
             stored,
             loggers: Loggers::default(),
             snapshots,
+            cleaning: CleanerMetrics::register(registry),
             topics,
             logs,
             wal,

@@ -6,7 +6,7 @@ use crate::{
 };
 use std::time::Duration;
 use thalweg_cache::DiskSettings;
-use thalweg_object_compactor::{collect::ListingOrder, retention::Limits};
+use thalweg_object_compactor::{clean::CleanSettings, collect::ListingOrder, retention::Limits};
 use thalweg_segment::BrokerId;
 use thalweg_wal::WalConfig;
 
@@ -77,6 +77,8 @@ pub struct MemorySettings {
     pub producer_states: usize,
     /// The decompression of batches.
     pub unpacking: usize,
+    /// The table of keys of log compaction. Of the tenth that isn't charged.
+    pub cleaner: usize,
 }
 
 impl MemorySettings {
@@ -95,13 +97,14 @@ impl MemorySettings {
             responses: percent(7),
             producer_states: percent(4),
             unpacking: percent(2),
+            cleaner: percent(3),
             groups: percent(9),
         }
     }
 }
 
 /// Broker settings that AlterConfigs can change at run time, under Kafka's names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DynamicSettings {
     /// `auto.create.topics.enable`.
     pub auto_create_topics: bool,
@@ -119,8 +122,25 @@ pub struct DynamicSettings {
     pub delete_topics: bool,
     /// `group.consumer.assignment.interval.ms`.
     pub consumer_assignment_interval_ms: i32,
+    /// Log compaction.
+    pub cleaner: CleanerSettings,
     /// The defaults of topics that don't set them.
     pub topic: TopicSettings,
+}
+
+/// `log.cleaner.…`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CleanerSettings {
+    /// `log.cleaner.enable`.
+    pub enabled: bool,
+    /// `log.cleaner.dedupe.buffer.size`: bytes of the table of keys.
+    pub table_bytes: usize,
+    /// `log.cleaner.io.buffer.load.factor`: how full the table may become, 0 to 1.
+    pub load_factor: f64,
+    /// `log.cleaner.backoff.ms`: how long to wait where there is nothing to clean.
+    pub backoff: Duration,
+    /// `log.cleaner.io.max.bytes.per.second`: bytes that may be read and written.
+    pub io_bytes_per_second: f64,
 }
 
 /// What the broker sets as timestamp of a record.
@@ -147,7 +167,7 @@ pub enum TargetCompression {
 }
 
 /// Settings of a topic that the broker acts on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TopicSettings {
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
@@ -161,6 +181,8 @@ pub struct TopicSettings {
     pub compression: TargetCompression,
     /// `cleanup.policy` includes `compact`: every record needs a key.
     pub compact: bool,
+    /// When and how a compacted log is cleaned.
+    pub cleaning: CleanSettings,
     /// `retention.ms` and `retention.bytes`; none where `cleanup.policy` doesn't include `delete`.
     pub retention: Limits,
     /// `file.delete.delay.ms`.
@@ -176,6 +198,12 @@ impl Default for TopicSettings {
             max_message_bytes: 1_048_588,
             compression: TargetCompression::Producer,
             compact: false,
+            cleaning: CleanSettings {
+                min_dirty_ratio: 0.5,
+                min_lag_ms: 0,
+                max_lag_ms: i64::MAX,
+                delete_retention_ms: 86_400_000,
+            },
             retention: Limits { ms: Some(604_800_000), bytes: None },
             delete_delay: Duration::from_secs(60),
         }
@@ -193,7 +221,20 @@ impl Default for DynamicSettings {
             max_request_partitions: 2_000,
             delete_topics: true,
             consumer_assignment_interval_ms: 1_000,
+            cleaner: CleanerSettings::default(),
             topic: TopicSettings::default(),
+        }
+    }
+}
+
+impl Default for CleanerSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            table_bytes: 128 << 20,
+            load_factor: 0.9,
+            backoff: Duration::from_secs(15),
+            io_bytes_per_second: f64::MAX,
         }
     }
 }

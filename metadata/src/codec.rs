@@ -111,6 +111,15 @@ impl<'a> Reader<'a> {
         Self { kind, rest: bytes }
     }
 
+    /// The same of a kind of record that has layouts 1 to `newest`. Which one it is, too.
+    pub fn value_up_to(kind: &'static str, value: &'a [u8], newest: u8) -> Result<(Self, u8), KvError> {
+        let mut reader = Self { kind, rest: value };
+        match reader.u8()? {
+            found if (1..=newest).contains(&found) => Ok((reader, found)),
+            found => Err(reader.corrupt(format!("layout {found}, this build knows 1 to {newest}"))),
+        }
+    }
+
     /// The fields of a key behind `prefix`.
     pub fn key(kind: &'static str, key: &'a [u8], prefix: &str) -> Result<Self, KvError> {
         let reader = Self { kind, rest: key };

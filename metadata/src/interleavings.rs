@@ -62,6 +62,7 @@ fn commit(incarnation: Incarnation, number: u64) -> Commit {
         max_timestamp: 0,
         id: SegmentId { incarnation, number: number * 1000 + log + 1 },
         shape: SHAPE,
+        cleaned_to: Offset(0),
     };
     Commit {
         shared: Some(shared(incarnation, number * 1000, None)),

@@ -296,6 +296,19 @@ impl ObjectIndex {
         self.0.logs.read().objects.values().copied().collect()
     }
 
+    /// The log segments of `log` from where it begins on, up to the first of its extents that lies in another kind of object, or of
+    /// which another object holds a part.
+    pub fn log_segments(&self, log: LogId) -> Vec<LogSegmentRecord> {
+        let logs = self.0.logs.read();
+        let Some(extents) = logs.extents.get(&log) else { return Vec::new() };
+        let whole = |extent: &Extent| match logs.objects.get(&extent.object.id) {
+            Some(ObjectRecord::Log(record)) => Some(*record)
+                .filter(|record| (record.base_offset, record.end_offset) == (extent.base, extent.end)),
+            Some(ObjectRecord::Shared(_)) | None => None,
+        };
+        extents.from(Offset(0)).iter().map_while(whole).collect()
+    }
+
     /// Whether the index has this object.
     pub fn has_object(&self, id: SegmentId) -> bool {
         self.0.logs.read().objects.contains_key(&id)

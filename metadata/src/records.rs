@@ -112,6 +112,9 @@ pub struct LogSegmentRecord {
     pub id: SegmentId,
     /// Where its index lies.
     pub shape: ObjectShape,
+    /// Where log compaction wrote it: how far the log is clean, that is the offset below which no record is superseded by
+    /// another below it. The highest of a log's segments counts. 0 where nothing is known. Who merges segments keeps the highest.
+    pub cleaned_to: Offset,
 }
 
 /// A row of the object index: what one object holds is found through it.
@@ -181,11 +184,14 @@ pub struct OwnerRecord {
     pub leader_epoch: LeaderEpoch,
 }
 
-/// Layout of every value so far. A value of another layout is refused, not guessed at.
+/// Layout of every value so far, but for [`CLEANED_LAYOUT`]. A value of another layout is refused, not guessed at.
 ///
 /// A record that is compared is written anew from its fields. So a build that introduces a second layout has to keep
 /// writing a record in the layout in which it was read, or its compares would fail.
 pub(crate) const LAYOUT: u8 = 1;
+
+/// Layout of log segments' records that say how far the log is clean.
+const CLEANED_LAYOUT: u8 = 2;
 
 const OPEN: u8 = 0;
 const FENCING: u8 = 1;
@@ -318,21 +324,33 @@ impl SharedRecord {
 
 impl LogSegmentRecord {
     /// `end offset i64 | max timestamp i64 | writer 12 | number u64 | shape 20`; log and base offset are in the key.
+    /// Layout 2 has `cleaned to i64` behind, and stands only where that isn't 0.
     pub(crate) fn encode(&self) -> Bytes {
-        let fields = Writer::value(LAYOUT).i64(self.end_offset.0).i64(self.max_timestamp);
-        put_shape(put_incarnation(fields, self.id.incarnation).u64(self.id.number), self.shape).finish()
+        let cleaned = self.cleaned_to > Offset(0);
+        let fields = Writer::value(if cleaned { CLEANED_LAYOUT } else { LAYOUT });
+        let fields = fields.i64(self.end_offset.0).i64(self.max_timestamp);
+        let fields = put_incarnation(fields, self.id.incarnation).u64(self.id.number);
+        let fields = put_shape(fields, self.shape);
+        if cleaned { fields.i64(self.cleaned_to.0) } else { fields }.finish()
     }
 
     pub(crate) fn decode((log, base_offset): (LogId, Offset), value: &[u8]) -> Result<Self, KvError> {
-        let mut reader = Reader::value("log segment", value, LAYOUT)?;
-        let record = Self {
+        let (mut reader, layout) = Reader::value_up_to("log segment", value, CLEANED_LAYOUT)?;
+        let mut record = Self {
             log,
             base_offset,
             end_offset: Offset(reader.i64()?),
             max_timestamp: reader.i64()?,
             id: SegmentId { incarnation: read_incarnation(&mut reader)?, number: reader.u64()? },
             shape: read_shape(&mut reader)?,
+            cleaned_to: Offset(0),
         };
+        if layout == CLEANED_LAYOUT {
+            record.cleaned_to = Offset(reader.i64()?);
+            if record.cleaned_to <= Offset(0) {
+                return Err(reader.corrupt(format!("cleaned to {}", record.cleaned_to)));
+            }
+        }
         reader.finish().map(|()| record)
     }
 }

@@ -60,9 +60,12 @@ fn the_other_records_have_these_bytes() {
         max_timestamp: -1,
         id: SEGMENT,
         shape: SHAPE,
+        cleaned_to: Offset(0),
     };
-    let expected = format!("010000000000000004ffffffffffffffff{who}0000000000000003{shape}");
-    assert_eq!(hex(&segment.encode()), expected);
+    let expected = format!("0000000000000004ffffffffffffffff{who}0000000000000003{shape}");
+    assert_eq!(hex(&segment.encode()), format!("01{expected}"));
+    let cleaned = LogSegmentRecord { cleaned_to: Offset(3), ..segment };
+    assert_eq!(hex(&cleaned.encode()), format!("02{expected}0000000000000003"));
     assert_eq!(hex(&encode_number(258)), "010000000000000102");
     assert_eq!(hex(&encode_offset(Offset(258))), "010000000000000102");
     assert_eq!(hex(&encode_uuid(Uuid::from_u128(1))), "0100000000000000000000000000000001");
@@ -130,9 +133,13 @@ proptest! {
         prop_assert_eq!(SharedRecord::decode(key, &shared.encode()).unwrap(), shared);
 
         let (log, base_offset, end_offset) = (LogId(log), Offset(base), Offset(end));
-        let segment = LogSegmentRecord { log, base_offset, end_offset, max_timestamp, id, shape };
+        let cleaned_to = Offset(0);
+        let segment = LogSegmentRecord { log, base_offset, end_offset, max_timestamp, id, shape, cleaned_to };
         let key = keys::parse_log_segment(&keys::log_segment(log, base_offset)).unwrap();
-        prop_assert_eq!(LogSegmentRecord::decode(key, &segment.encode()).unwrap(), segment);
+        for cleaned_to in [cleaned_to, Offset(max_timestamp.max(1))] {
+            let segment = LogSegmentRecord { cleaned_to, ..segment };
+            prop_assert_eq!(LogSegmentRecord::decode(key, &segment.encode()).unwrap(), segment);
+        }
 
         let owner = OwnerRecord { incarnation: who, leader_epoch: LeaderEpoch(epoch) };
         prop_assert_eq!(OwnerRecord::decode(&owner.encode()).unwrap(), owner);

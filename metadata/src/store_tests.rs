@@ -33,6 +33,7 @@ fn log_segment(id: SegmentId, log: u64) -> LogSegmentRecord {
         max_timestamp: 5,
         id,
         shape: SHAPE,
+        cleaned_to: Offset(0),
     }
 }
 

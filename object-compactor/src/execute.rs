@@ -13,18 +13,18 @@
 //! index gives for that offset. Aborted transactions are carried over, those of a recovery's manifest are computed.
 
 mod inputs;
-mod output;
+pub(crate) mod output;
 mod reads;
 #[cfg(test)]
 mod tests;
 
-use crate::plan::{Move, Place, Plan, Sizes};
+use crate::plan::{Move, Place, Plan, Sizes, Source};
 use bytes::Bytes;
 use inputs::{Block, Inputs, SourceRead};
 use output::{Output, Written};
 use reads::{Piece, Reads};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
-use thalweg_metadata::{Commit, IndexError, LogSegmentRecord, ObjectIndex, SharedRecord};
+use thalweg_metadata::{Commit, IndexError, LogSegmentRecord, ObjectIndex, ObjectRecord, SharedRecord};
 use thalweg_runtime::Budget;
 use thalweg_segment::{
     AbortedTransaction, Batch, ErrorKind, FormatError, Index, Kind, LogId, LogState, Offset, ReadError,
@@ -285,7 +285,8 @@ impl Run<'_> {
         let aborted = aborted(self.executor, self.inputs, at, one).await?;
         let inputs = self.inputs;
         let sources = inputs.of_move(at);
-        let mut part = OwnPart { log: one.log, base: one.sources[0].base, aborted: &aborted };
+        let cleaned_to = cleaned_to(self.plan, one);
+        let mut part = OwnPart { log: one.log, base: one.sources[0].base, aborted: &aborted, cleaned_to };
         let mut written = 0;
         for (nth, source) in sources.iter().enumerate() {
             for (at, block) in source.blocks.iter().enumerate() {
@@ -343,6 +344,7 @@ impl Run<'_> {
             max_timestamp: index.blocks.iter().map(|block| block.max_timestamp).max().unwrap_or(-1),
             id,
             shape,
+            cleaned_to: part.cleaned_to,
         });
         Ok(())
     }
@@ -464,6 +466,18 @@ struct OwnPart<'a> {
     base: Offset,
     /// Those that aren't in a segment yet.
     aborted: &'a [AbortedTransaction],
+    /// How far the log is clean, as far as what is replaced says it.
+    cleaned_to: Offset,
+}
+
+/// How far log compaction has cleaned the log of a move: a copy of what readers see makes it neither cleaner nor dirtier, so the highest
+/// offset that an input gives still holds.
+fn cleaned_to(plan: &Plan, one: &Move) -> Offset {
+    let of_input = |source: &Source| match &plan.inputs[source.input] {
+        ObjectRecord::Log(record) => record.cleaned_to,
+        ObjectRecord::Shared(_) => Offset(0),
+    };
+    one.sources.iter().map(of_input).max().unwrap_or_default()
 }
 
 /// The runs of batches of a block that are copied: what readers see of it, from the log's start on. With `one_at_least` its last

@@ -5,6 +5,7 @@
 //!
 //! [`plan`] says what is worth rewriting into fewer and better sorted objects, [`execute`] reads and writes what one plan says.
 
+pub mod clean;
 pub mod collect;
 pub mod deletion;
 pub mod execute;

@@ -365,5 +365,6 @@ fn log_record(part: &Part, written: &Written) -> LogSegmentRecord {
         max_timestamp: part.max_timestamp,
         id: written.name.id(),
         shape: written.shape,
+        cleaned_to: Offset(0),
     }
 }

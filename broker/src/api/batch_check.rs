@@ -265,7 +265,7 @@ fn check_records(mut batch: Batch, settings: &TopicSettings, now: i64) -> Result
 }
 
 /// A batch may not unpack to more than this: a few kilobytes can claim gigabytes.
-pub(super) const DECOMPRESSED_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const DECOMPRESSED_MAX: usize = 256 * 1024 * 1024;
 
 fn unpacking(batch: &Batch, codec: Compression) -> Result<Unpacking<'_>, Refusal> {
     Unpacking::new(codec, batch.records(), DECOMPRESSED_MAX).map_err(|error| Refusal::from(&error))

@@ -247,14 +247,20 @@ fn unpacking_memory(batch: &Batch) -> usize {
 
 /// The first record of `batch`, at or behind `start`, whose timestamp `fits`.
 fn find(batch: &Batch, start: Offset, fits: impl Fn(i64) -> bool) -> Option<Found> {
-    if batch.attributes() & Attributes::APPEND_TIME != 0 {
+    let append_time = batch.attributes() & Attributes::APPEND_TIME != 0;
+    // Of what log compaction has left, the first record may be gone.
+    let whole = i64::from(batch.record_count()) == i64::from(batch.last_offset_delta()) + 1;
+    if append_time && whole {
         let found = Found { offset: batch.base_offset().max(start), timestamp: batch.max_timestamp() };
         return fits(batch.max_timestamp()).then_some(found);
     }
     let codec = Compression::of_attributes(batch.attributes() & Attributes::COMPRESSION)?;
     let records = Unpacking::new(codec, batch.records(), DECOMPRESSED_MAX).ok()?;
     RecordHeads::new(records, batch.record_count()).map_while(Result::ok).find_map(|record| {
-        let timestamp = batch.base_timestamp().saturating_add(record.timestamp_delta);
+        let timestamp = match append_time {
+            true => batch.max_timestamp(),
+            false => batch.base_timestamp().saturating_add(record.timestamp_delta),
+        };
         let offset = batch.base_offset().plus(i64::from(record.offset_delta));
         (offset >= start && fits(timestamp)).then_some(Found { offset, timestamp })
     })

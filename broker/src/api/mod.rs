@@ -5,7 +5,7 @@ mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod alter_configs;
 mod authorized_operations;
-mod batch_check;
+pub(crate) mod batch_check;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 

@@ -430,6 +430,21 @@ const ACTING: &[(&str, &str)] = &[
     ),
     ("log.message.timestamp.after.max.ms", "How far it may lie after now, in milliseconds."),
     ("log.cleanup.policy", "delete, compact or both. Compacted topics refuse records without a key."),
+    ("log.cleaner.enable", "Whether compacted logs are cleaned."),
+    ("log.cleaner.backoff.ms", "How long to wait where there is no log to clean."),
+    (
+        "log.cleaner.dedupe.buffer.size",
+        "Bytes of the table of keys while a log is cleaned; no more than 3 % of memory.bytes.",
+    ),
+    ("log.cleaner.io.buffer.load.factor", "How full that table may become, 0 to 1."),
+    ("log.cleaner.io.max.bytes.per.second", "Bytes a second that are read and written to clean logs."),
+    ("log.cleaner.delete.retention.ms", "How long a compacted log keeps what says that a key is deleted."),
+    (
+        "log.cleaner.min.cleanable.ratio",
+        "A log is cleaned once a larger part of it than this is dirty, 0 to 1.",
+    ),
+    ("log.cleaner.min.compaction.lag.ms", "Records are left alone for this long."),
+    ("log.cleaner.max.compaction.lag.ms", "A log is cleaned once something in it is dirty for this long."),
     (
         "log.retention.ms",
         "Records whose newest neighbours are older than this many milliseconds are deleted; -1 for never.",
@@ -450,6 +465,10 @@ const ACTING: &[(&str, &str)] = &[
 /// Kafka's topic keys that act here, and how.
 const TOPIC_ACTING: &[(&str, &str)] = &[
     ("cleanup.policy", "delete, compact or both. Compacted topics refuse records without a key."),
+    ("delete.retention.ms", "How long a compacted log keeps what says that a key is deleted."),
+    ("min.cleanable.dirty.ratio", "A log is cleaned once a larger part of it than this is dirty, 0 to 1."),
+    ("min.compaction.lag.ms", "Records are left alone by log compaction for this long."),
+    ("max.compaction.lag.ms", "A log is cleaned once something in it is dirty for this long."),
     ("compression.type", "Codec that batches are stored with: the producer's, or another."),
     ("compression.gzip.level", "Level of gzip where the broker compresses."),
     ("compression.lz4.level", "Level of lz4 where the broker compresses."),

@@ -6,13 +6,14 @@ use crate::coordinator::{
     transactions::TransactionSettings,
 };
 use crate::settings::{
-    BrokerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType, TopicSettings,
+    BrokerSettings, CleanerSettings, DynamicSettings, MemorySettings, TargetCompression, TimestampType,
+    TopicSettings,
 };
 use crate::{topics::ResolveSettings, upkeep::compaction::CompactionSettings};
 use parking_lot::RwLock;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use thalweg_cache::DiskSettings;
-use thalweg_object_compactor::{collect::ListingOrder, plan::Sizes, retention::Limits};
+use thalweg_object_compactor::{clean::CleanSettings, collect::ListingOrder, plan::Sizes, retention::Limits};
 use thalweg_segment::{BrokerId, ObjectStoreConfig};
 use thalweg_wal::WalConfig;
 
@@ -60,7 +61,22 @@ impl Resolved {
             delete_topics: self.text(config, "delete.topic.enable").eq_ignore_ascii_case("true"),
             consumer_assignment_interval_ms: i32::try_from(number("group.consumer.assignment.interval.ms"))
                 .unwrap_or(i32::MAX),
+            cleaner: self.cleaner(config),
             topic: self.topic(config, &Values::new()),
+        }
+    }
+
+    fn fraction(&self, config: &Config, name: &str) -> f64 {
+        self.text(config, name).trim().parse().unwrap_or_else(|_| config.fraction(name))
+    }
+
+    fn cleaner(&self, config: &Config) -> CleanerSettings {
+        CleanerSettings {
+            enabled: self.text(config, "log.cleaner.enable").eq_ignore_ascii_case("true"),
+            table_bytes: self.size(config, "log.cleaner.dedupe.buffer.size"),
+            load_factor: self.fraction(config, "log.cleaner.io.buffer.load.factor"),
+            backoff: millis(self.number(config, "log.cleaner.backoff.ms")),
+            io_bytes_per_second: self.fraction(config, "log.cleaner.io.max.bytes.per.second"),
         }
     }
 
@@ -117,6 +133,12 @@ impl Resolved {
                 i32::try_from(number(&format!("compression.{codec}.level"))).ok()
             }),
             compact: has_policy("compact"),
+            cleaning: CleanSettings {
+                min_dirty_ratio: text("min.cleanable.dirty.ratio").trim().parse().unwrap_or(0.5),
+                min_lag_ms: number("min.compaction.lag.ms"),
+                max_lag_ms: number("max.compaction.lag.ms"),
+                delete_retention_ms: number("delete.retention.ms"),
+            },
             retention: if has_policy("delete") { retention } else { Limits::default() },
             delete_delay: millis(number("file.delete.delay.ms")),
         }

@@ -10,14 +10,18 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use thalweg_metadata::{IndexError, ObjectIndex, ObjectRecord};
 use thalweg_object_compactor::{
     execute::{ExecuteError, ExecuteErrorKind, Executor, Rewritten},
     plan::{Plan, Sizes, Snapshot, Work, plan},
 };
 use thalweg_runtime::Budget;
-use thalweg_segment::{ReadError, SegmentId, Store, WalSequence, segment_path};
+use thalweg_segment::{LogId, ReadError, SegmentId, Store, WalSequence, segment_path};
 use thalweg_wal::{Rewrite, RewriteError};
 use tokio::time::{Instant, sleep};
 
@@ -75,6 +79,11 @@ impl Compaction {
         let executor = Executor::new(store, index, memory);
         let metrics = Metrics::register(registry);
         Self { settings, executor, damaged: Mutex::default(), metrics }
+    }
+
+    /// How large the segments of a log become.
+    pub fn log_segment_bytes(&self) -> u64 {
+        self.settings.sizes.log
     }
 }
 
@@ -154,14 +163,33 @@ pub async fn round(broker: &Broker, sizes: &Sizes) -> Result<usize, Ended> {
 async fn plans(broker: &Broker, sizes: &Sizes) -> Vec<Plan> {
     let index = broker.topics.index().clone();
     let (logs, sizes, damaged) = (broker.logs.clone(), *sizes, broker.compaction.damaged.lock().clone());
+    let compacted = compacted(broker);
     // Of tens of thousands of logs, this takes a while.
     let planned = broker.runtime.compute(move || {
         let index = index.snapshot();
         // Every log that exists is open: they are opened before anything is written to them.
         let start = |log| logs.get(log).map(|log| log.view().start);
-        plan(&Snapshot::new(&index, start, &damaged), &sizes)
+        let mut snapshot = Snapshot::new(&index, start, &damaged);
+        for log in &index.logs {
+            if let Some(latest_ms) = compacted.get(&log.log) {
+                snapshot.compacts(log, *latest_ms);
+            }
+        }
+        plan(&snapshot, &sizes)
     });
     planned.await
+}
+
+/// The logs that are compacted by key, and when what they hold must have been written to be overdue for that.
+fn compacted(broker: &Broker) -> BTreeMap<LogId, Option<i64>> {
+    let now_ms = broker.runtime.now_ms();
+    let topics = broker.topics.all().into_iter().filter(|topic| topic.settings.compact);
+    let logs = topics.flat_map(|topic| {
+        let lag_ms = topic.settings.cleaning.max_lag_ms;
+        let latest_ms = (lag_ms < i64::MAX).then(|| now_ms.saturating_sub(lag_ms));
+        topic.logs.iter().map(|log| (log.id(), latest_ms)).collect::<Vec<_>>()
+    });
+    logs.collect()
 }
 
 async fn carry_out(broker: &Broker, plan: &Plan, sizes: &Sizes) -> Result<Outcome, Ended> {

@@ -1,10 +1,16 @@
 //! What the broker does for its stored data beside answering requests. One loop a file.
 
+mod cleaner_metrics;
+pub mod cleaning;
 pub mod compaction;
 pub mod garbage;
+mod record_codec;
 pub mod retention;
 mod rewriting;
 pub mod snapshot;
+
+pub use cleaner_metrics::CleanerMetrics;
+pub use record_codec::BatchRecords;
 
 use crate::broker::Broker;
 use std::sync::Arc;
@@ -15,4 +21,5 @@ pub fn start(broker: &Arc<Broker>) {
     retention::start(broker);
     garbage::start(broker);
     snapshot::keep(broker);
+    cleaning::start(broker);
 }

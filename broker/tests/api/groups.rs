@@ -33,12 +33,12 @@ fn codes(response: &OffsetCommitResponse) -> Vec<i16> {
     partitions.map(|partition| partition.error_code).collect()
 }
 
-async fn commit(bed: &Bed, version: i16, request: OffsetCommitRequest) -> Vec<i16> {
+pub async fn commit(bed: &Bed, version: i16, request: OffsetCommitRequest) -> Vec<i16> {
     codes(&answer!(bed.ask(version, request), OffsetCommit))
 }
 
 /// The committed offset of partition 0, or the group's error. Asks again while the group is being loaded.
-async fn committed(bed: &Bed, world: &World) -> Result<i64, i16> {
+pub async fn committed(bed: &Bed, world: &World) -> Result<i64, i16> {
     loop {
         let fetched = answer!(bed.ask(10, fetch_offsets(10, world, Some(&[0]))), OffsetFetch);
         match fetched.groups[0].error_code {

@@ -8,6 +8,7 @@ mod catalogue;
 mod consumer_groups;
 mod fsck;
 mod groups;
+mod log_compaction;
 mod object_compaction;
 mod oddities;
 mod produce;

@@ -13,7 +13,7 @@ const ID: &str = "an-id";
 const ADDS: i16 = 12;
 const VERIFIES: i16 = 11;
 
-type Producer = (i64, i16);
+pub type Producer = (i64, i16);
 
 /// A broker whose clients have found their coordinators.
 async fn with_coordinators() -> (Bed, World) {
@@ -32,7 +32,7 @@ async fn with_coordinators() -> (Bed, World) {
     (bed, world)
 }
 
-async fn restarted(bed: Bed) -> Bed {
+pub async fn restarted(bed: Bed) -> Bed {
     // A life that goes on would write markers meanwhile.
     bed.broker.logs.close_all(thalweg_broker::partition::Closed::NotOwner);
     bed.restarted().await
@@ -40,12 +40,12 @@ async fn restarted(bed: Bed) -> Bed {
 
 const LATER: [ErrorCode; 2] = [ErrorCode::ConcurrentTransactions, ErrorCode::CoordinatorLoadInProgress];
 
-fn is_for_later(code: i16) -> bool {
+pub fn is_for_later(code: i16) -> bool {
     LATER.iter().any(|later| later.code() == code)
 }
 
 /// A producer's id and epoch; waits for what goes before.
-async fn init(bed: &Bed, timeout_ms: i32) -> Producer {
+pub async fn init(bed: &Bed, timeout_ms: i32) -> Producer {
     loop {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(Some(TransactionalId(text(ID))))
@@ -73,7 +73,7 @@ async fn produce(bed: &Bed, world: &World, version: i16, producer: Producer, seq
     }
 }
 
-async fn end(bed: &Bed, version: i16, producer: Producer, commit: bool) -> (i16, Producer) {
+pub async fn end(bed: &Bed, version: i16, producer: Producer, commit: bool) -> (i16, Producer) {
     loop {
         let answer = answer!(bed.ask(version, end_request(ID, producer, commit)), EndTxn);
         if !is_for_later(answer.error_code) {
@@ -95,7 +95,7 @@ async fn read(bed: &Bed, world: &World, committed: bool) -> (i64, i64, usize, Ve
     (partition.high_watermark, partition.last_stable_offset, bytes, aborted.collect())
 }
 
-async fn until_stable(bed: &Bed, world: &World, end: i64) {
+pub async fn until_stable(bed: &Bed, world: &World, end: i64) {
     while read(bed, world, true).await.1 < end {
         tokio::task::yield_now().await;
     }

@@ -170,6 +170,8 @@ fn put_index(
                     max_timestamp: segment.max_timestamp,
                     id: segment.id,
                     shape: segment.shape,
+                    // Nothing says it: the log is looked through once more.
+                    cleaned_to: Offset(0),
                 });
             }
             _ => {

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use thalweg_runtime::{Inline, Random, Runtime, SystemClock, TokioSpawner};
 use thalweg_segment::{
     AbortedTransaction, Batch, BlockEntry, BrokerEpoch, BrokerId, Encoded, Incarnation, Index, Kind, LogId,
-    LogState, Patience, Purpose, SegmentId, SegmentWriter, Store, WalSequence, segment_path, wal_path,
+    LogState, Offset, Patience, Purpose, SegmentId, SegmentWriter, Store, WalSequence, segment_path,
+    wal_path,
 };
 
 /// Batches of logs, in rising order of both.
@@ -62,6 +63,7 @@ impl Flushes {
             max_timestamp: blocks.iter().map(|block| block.max_timestamp).max().expect("not empty"),
             id,
             shape: shape(&encoded),
+            cleaned_to: Offset(0),
         }
     }
 

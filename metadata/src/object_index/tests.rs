@@ -284,6 +284,27 @@ async fn a_rewrite_that_would_lose_the_end_or_the_state_of_a_log_is_told_before(
 }
 
 #[tokio::test]
+async fn the_log_segments_at_the_front_of_a_log_are_told_up_to_the_first_that_others_share() {
+    let mut flushes = flushes().await;
+    let index = flushes.load().await;
+    let mut logs = vec![flushes.log(A, vec![batch(5, 5)]).await, flushes.log(A, vec![batch(10, 5)]).await];
+    let (shared, contents) = flushes.shared(&[(A, vec![batch(15, 5)]), (B, vec![batch(0, 5)])]).await;
+    let behind = flushes.log(A, vec![batch(20, 5)]).await;
+    logs.push(behind);
+    let commit = Commit { logs: logs.clone(), shared: Some(shared), ..Commit::default() };
+    index.add(&commit, Some(contents));
+    assert_eq!(index.log_segments(A), logs[..2]);
+    assert_eq!(index.log_segments(B), []);
+    // Of the second, another one that came before has a part.
+    let hiding = flushes.log(A, vec![batch(0, 5)]).await;
+    let hiding = LogSegmentRecord { end_offset: Offset(7), ..hiding };
+    let overlapped = flushes.load().await;
+    overlapped.add(&Commit { logs: vec![hiding], ..Commit::default() }, None);
+    overlapped.add(&Commit { logs, ..Commit::default() }, None);
+    assert_eq!(overlapped.log_segments(A), [hiding]);
+}
+
+#[tokio::test]
 async fn an_object_is_dead_once_nothing_of_it_can_be_read() {
     let mut flushes = flushes().await;
     let index = flushes.load().await;

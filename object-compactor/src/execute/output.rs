@@ -6,16 +6,17 @@ use thalweg_segment::{
 };
 
 /// A segment in the making. In parts once it is larger than one.
-pub(super) struct Output {
+pub(crate) struct Output {
     store: Store,
     id: SegmentId,
     pub writer: SegmentWriter,
     upload: Option<Upload>,
     part_bytes: u64,
+    sent: u64,
 }
 
 /// One that is in the store.
-pub(super) struct Written {
+pub(crate) struct Written {
     pub id: SegmentId,
     pub shape: ObjectShape,
     pub index: Index,
@@ -24,7 +25,7 @@ pub(super) struct Written {
 impl Output {
     pub fn new(store: Store, kind: Kind, id: SegmentId, part_bytes: u64) -> Self {
         let writer = SegmentWriter::new(kind, id.incarnation, id.number);
-        Self { store, id, writer, upload: None, part_bytes }
+        Self { store, id, writer, upload: None, part_bytes, sent: 0 }
     }
 
     /// Sends what makes whole parts.
@@ -38,8 +39,14 @@ impl Output {
                 }
             };
             upload.part(part).await?;
+            self.sent += self.part_bytes;
         }
         Ok(())
+    }
+
+    /// Bytes that were added and not sent.
+    pub fn unsent(&self) -> u64 {
+        self.writer.data_size().saturating_sub(self.sent)
     }
 
     /// Adds index and footer and sends the rest.

@@ -307,6 +307,26 @@ async fn small_log_segments_are_merged_and_a_large_one_is_written_in_parts() {
 }
 
 #[tokio::test]
+async fn a_merge_keeps_what_is_known_of_how_far_the_log_is_clean() {
+    let mut bench = Bench::new().await;
+    for nth in 0..4 {
+        bench.write(Way::Logs, &[(A, batches(nth * 4, 2, 400))]).await;
+    }
+    let mut snapshot = bench.snapshot();
+    for (object, cleaned_to) in snapshot.objects.iter_mut().zip([7, 3, 0, 0]) {
+        if let ObjectRecord::Log(record) = &mut object.record {
+            record.cleaned_to = Offset(cleaned_to);
+        }
+    }
+    // Clean are the first one and all but the end of the second.
+    let plan = plan(&snapshot, &SIZES.settled()).remove(0);
+    let rewritten = bench.execute(&plan).await.expect("written");
+    let merged: Vec<_> =
+        rewritten.commit.logs.iter().map(|merged| (merged.base_offset.0, merged.cleaned_to.0)).collect();
+    assert_eq!(merged, [(4, 3)], "{plan:?}");
+}
+
+#[tokio::test]
 async fn a_run_of_a_log_larger_than_a_segment_becomes_several_each_with_its_state() {
     let mut bench = Bench::new().await;
     let mut content: Vec<_> = batches(0, 40, 500);

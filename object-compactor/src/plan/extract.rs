@@ -10,7 +10,7 @@ impl Planner<'_> {
         let snapshot = self.snapshot;
         let mut open = Extraction::default();
         for (log, parts) in &snapshot.logs {
-            for run in self.large_runs(parts) {
+            for run in self.large_runs(*log, parts) {
                 let bytes: u64 = run.iter().map(|part| part.bytes).sum();
                 let rows = segments(bytes, self.sizes);
                 if open.rows > 0 && (open.bytes + bytes > self.sizes.plan || open.rows + rows > OPERATIONS) {
@@ -22,22 +22,24 @@ impl Planner<'_> {
         self.end(&mut open);
     }
 
-    /// Maximal runs of extents in shared segments with enough bytes, in pieces that a plan can take.
-    fn large_runs<'a>(&self, log: &'a LogParts) -> Vec<&'a [Part]> {
+    /// Maximal runs of extents in shared segments with enough bytes, or which log compaction waits for, in pieces that a plan can take.
+    fn large_runs<'a>(&self, id: LogId, log: &'a LogParts) -> Vec<&'a [Part]> {
+        let compacted_to = self.snapshot.compacted.get(&id).copied().unwrap_or_default();
+        let least = |run: &[Part]| if run[0].base < compacted_to { 1 } else { self.sizes.own };
         let shared = |part: &Part| {
             self.snapshot.is_shared(part.object) && !self.snapshot.damaged.contains(&part.object)
         };
         let runs = log.parts.chunk_by(|a, b| shared(a) && shared(b));
-        let large = runs.filter(|run| shared(&run[0]) && bytes(run) >= self.sizes.own);
-        large.flat_map(|run| self.pieces(run)).collect()
+        let large = runs.filter(|run| shared(&run[0]) && bytes(run) >= least(run));
+        large.flat_map(|run| self.pieces(run, least(run))).collect()
     }
 
-    /// A last piece with less than a log's own worth of bytes stays where it is.
-    fn pieces<'a>(&self, run: &'a [Part]) -> Vec<&'a [Part]> {
+    /// A last piece with less than the least number of bytes stays where it is.
+    fn pieces<'a>(&self, run: &'a [Part], least: u64) -> Vec<&'a [Part]> {
         let (mut pieces, mut from) = (Vec::new(), 0);
         for at in 1..=run.len() {
             let full = run.get(at).is_none_or(|next| bytes(&run[from..at]) + next.bytes > self.sizes.plan);
-            if full && bytes(&run[from..at]) >= self.sizes.own {
+            if full && bytes(&run[from..at]) >= least {
                 pieces.push(&run[from..at]);
                 from = at;
             }

@@ -5,14 +5,18 @@ use super::{
     runs::{Limits, Weight, worthwhile},
 };
 use thalweg_metadata::ObjectRecord;
-use thalweg_segment::LogId;
+use thalweg_segment::{LogId, Offset};
 
 impl Planner<'_> {
     /// Merges of several logs share a commit.
     pub(super) fn merge_logs(&mut self) {
         let mut merges: Vec<(LogId, &LogParts, &[Part])> = Vec::new();
         for (log, parts) in &self.snapshot.logs {
-            for stretch in parts.parts.chunk_by(|a, b| self.can_go(parts, a) && self.can_go(parts, b)) {
+            let clean = self.cleaned_to(parts);
+            let together = |a: &Part, b: &Part| {
+                self.can_go(parts, a) && self.can_go(parts, b) && (a.end <= clean) == (b.end <= clean)
+            };
+            for stretch in parts.parts.chunk_by(together) {
                 merges.extend(self.runs_in(parts, stretch).into_iter().map(|run| (*log, parts, run)));
             }
         }
@@ -44,6 +48,16 @@ impl Planner<'_> {
             && object.parts == 1
             && !state_beyond
             && !self.taken.contains(&part.object)
+    }
+
+    /// How far log compaction has cleaned a log. What is clean is not merged with what is dirty: a log is cleaned again once enough of
+    /// its bytes are dirty, and a segment of both counts as dirty.
+    fn cleaned_to(&self, log: &LogParts) -> Offset {
+        let of_part = |part: &Part| match &self.snapshot.objects[part.object].record {
+            ObjectRecord::Log(record) => record.cleaned_to,
+            ObjectRecord::Shared(_) => Offset(0),
+        };
+        log.parts.iter().map(of_part).max().unwrap_or_default()
     }
 
     fn runs_in<'a>(&self, log: &LogParts, stretch: &'a [Part]) -> Vec<&'a [Part]> {

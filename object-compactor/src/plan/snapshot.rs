@@ -1,7 +1,7 @@
 //! The object index as plans see it: small, and without what is dead.
 
 use std::collections::{BTreeMap, BTreeSet};
-use thalweg_metadata::{IndexSnapshot, ObjectRecord};
+use thalweg_metadata::{Extent, IndexSnapshot, LogSnapshot, ObjectRecord};
 use thalweg_segment::{Kind, LogId, Offset, SegmentId};
 
 /// The objects of the index, and of each log that exists what readers see, from its start on.
@@ -13,6 +13,9 @@ pub struct Snapshot {
     pub logs: BTreeMap<LogId, LogParts>,
     /// Objects that can't be read; nothing is planned with them.
     pub damaged: BTreeSet<usize>,
+    /// Logs for which log compaction waits, and up to where: what lies before in shared segments is to get segments of its own, however
+    /// little it is. See [`Snapshot::compacts`].
+    pub compacted: BTreeMap<LogId, Offset>,
 }
 
 /// An object of the index.
@@ -91,7 +94,7 @@ impl Snapshot {
     ) -> Self {
         let objects = index.objects.iter().map(|record| Object::new(*record)).collect();
         let damaged = damaged.iter().filter_map(|id| index.position(*id)).collect();
-        let mut snapshot = Self { objects, logs: BTreeMap::new(), damaged };
+        let mut snapshot = Self { objects, logs: BTreeMap::new(), damaged, compacted: BTreeMap::new() };
         for log in &index.logs {
             let Some(start) = start(log.log) else { continue };
             let state = log.state.as_ref().and_then(|(end, object)| Some((*end, index.position(object.id)?)));
@@ -105,6 +108,19 @@ impl Snapshot {
             snapshot.add(log.log, LogParts { start, parts: parts.collect(), state });
         }
         snapshot
+    }
+
+    /// `log` is compacted by key. Log compaction goes over log segments from the log's start on, so it waits for whatever lies in
+    /// shared segments with log segments behind it, and for what was written before `latest_ms` (by `max.compaction.lag.ms`; milliseconds
+    /// since 1970), by the newest record of an extent.
+    pub fn compacts(&mut self, log: &LogSnapshot, latest_ms: Option<i64>) {
+        let is_waited_for = |extent: &&Extent| {
+            let overdue = |latest| 0 < extent.max_timestamp && extent.max_timestamp < latest;
+            extent.object.kind == Kind::Log || latest_ms.is_some_and(overdue)
+        };
+        if let Some(last) = log.extents.iter().rfind(is_waited_for) {
+            self.compacted.insert(log.log, last.end);
+        }
     }
 
     /// Adds a log.

@@ -76,9 +76,18 @@ impl World {
             max_timestamp: 0,
             id: id(number),
             shape: shape(1),
+            cleaned_to: Offset(0),
         };
         self.objects.insert(number, ObjectRecord::Log(record));
         number
+    }
+
+    /// Log compaction says with the object `number` that its log is clean up to there.
+    fn clean(&mut self, number: u64, to: i64) {
+        match self.objects.get_mut(&number) {
+            Some(ObjectRecord::Log(record)) => record.cleaned_to = Offset(to),
+            other => panic!("{other:?} is no log segment"),
+        }
     }
 
     /// A flush or a take-over of these logs, an offset for each byte. Logs with many bytes get segments of their own.
@@ -407,6 +416,38 @@ fn an_object_that_cannot_be_read_is_left_alone_and_the_others_are_not() {
     let inputs: BTreeSet<_> =
         plans.iter().flat_map(|plan| plan.inputs.iter().map(|input| input.id().number)).collect();
     assert_eq!(inputs, BTreeSet::from([0, 1, 3, 4, 5]));
+}
+
+#[test]
+fn what_is_clean_is_not_merged_with_what_is_dirty() {
+    let mut world = World::default();
+    for _ in 0..6 {
+        world.flush(None, &[(0, 200)]);
+    }
+    world.clean(2, 600);
+    let plans = plan(&world.snapshot(), &SIZES.settled());
+    let mut runs: Vec<_> = plans
+        .iter()
+        .flat_map(|plan| &plan.moves)
+        .map(|one| (one.sources[0].base.0, one.sources[one.sources.len() - 1].end.0))
+        .collect();
+    runs.sort_unstable();
+    assert_eq!(runs, [(0, 600), (600, 1200)]);
+}
+
+#[test]
+fn what_log_compaction_waits_for_is_extracted_however_little_it_is() {
+    let mut world = World::default();
+    world.flush(None, &[(0, 10), (1, 20)]);
+    world.flush(None, &[(0, 500), (1, 20)]);
+    world.flush(None, &[(0, 10), (1, 20)]);
+    let mut snapshot = world.snapshot();
+    // Of log 0 that reaches to the end of its own segment.
+    snapshot.compacted.insert(LogId(0), Offset(510));
+    let plans = plan(&snapshot, &SIZES);
+    assert_eq!((plans.len(), plans[0].work, plans[0].removes), (1, Work::Extract, false));
+    let moved: Vec<_> = plans[0].moves.iter().map(|one| (one.log, one.sources[0].base, one.end())).collect();
+    assert_eq!(moved, [(LogId(0), Offset(0), Some(Offset(10)))]);
 }
 
 #[test]

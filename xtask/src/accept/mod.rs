@@ -15,6 +15,7 @@ mod group_latency;
 mod hostile;
 mod kafka_tools;
 mod kill_loops;
+mod log_compaction;
 mod produce;
 mod produce_latency;
 mod put_count;
@@ -89,6 +90,8 @@ enum Line {
     Replay,
     /// The disk cache filled up, overwritten, cut off, removed, made read-only: consumers see no error and the right bytes
     DiskFaults,
+    /// Kafka's log compaction and Thalweg's on the same 10 million records of 1 million keys, with tombstones and transactions: the same survives
+    LogCompaction,
 }
 
 /// Checks the line, prints its figures, fails when one misses its target.
@@ -104,7 +107,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         | Line::KafkaTools
         | Line::CatchUp
         | Line::Replay
-        | Line::DiskFaults => {
+        | Line::DiskFaults
+        | Line::LogCompaction => {
             cargo::use_release_broker_only()?;
         }
         _ => cargo::use_release_broker()?,
@@ -147,6 +151,7 @@ fn check(line: Line, report: &mut Report) -> Result<()> {
         Line::CatchUp => catch_up::check(report),
         Line::Replay => replay::check(report),
         Line::DiskFaults => disk_faults::check(report),
+        Line::LogCompaction => log_compaction::check(report),
     }
 }
 
