@@ -8,7 +8,7 @@ use std::{
 };
 use thalweg_end_to_end::s3::Bucket;
 
-/// Megabytes (10^6) a second that the store alone gives: reads the objects of [`crate::raw_put`], `in_flight` at a time.
+/// Megabytes (10^6) a second that the store alone gives: reads the objects of [`crate::raw_put()`], `in_flight` at a time.
 pub async fn raw_get(bucket: &Bucket, count: usize, in_flight: usize) -> Result<f64> {
     let (next, bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
     let started = Instant::now();

@@ -45,7 +45,8 @@ pub fn check(report: &mut Report) -> Result<()> {
         let kafka = Kafka::start(&cleaner)?;
         compact(kafka.address(), folder.path()).context("Kafka")?
     };
-    let broker = options.set("flush.interval.ms", 1000).set("flush.log.bytes", 65_536).start()?;
+    options = options.set("flush.interval.ms", 1000).set("flush.log.bytes", 65_536);
+    let broker = options.set("compaction.interval.ms", 1000).start()?;
     let of_thalweg = compact(broker.address(), folder.path()).context("Thalweg")?;
 
     report.note("records written, a quarter of them in transactions that are aborted", RECORDS);
