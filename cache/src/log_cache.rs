@@ -167,6 +167,29 @@ impl LogCache {
         self.0.evict_down_to(self.0.flushed_bytes().saturating_sub(bytes))
     }
 
+    /// Drops the flushed batches of `log` below `end`: what replaces them in the object index is to be read from now on.
+    pub fn replaced(&self, log: LogId, end: Offset) {
+        let mut order = self.0.order.lock();
+        let (gone, life) = {
+            let mut shard = self.0.shard(log).lock();
+            let Some(tail) = shard.get_mut(&log) else { return };
+            let gone = tail.pop_below(end);
+            let bytes = gone.iter().map(cost).sum();
+            self.0.flushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.0.shrunk(bytes);
+            (gone, tail.life())
+        };
+        let mut left = gone.len();
+        order.entries.retain(|entry| {
+            let goes = left > 0 && entry.log == log && entry.life == life;
+            left -= usize::from(goes);
+            !goes
+        });
+        drop(order);
+        // Here, without a lock, the buffers behind the batches are freed.
+        drop(gone);
+    }
+
     /// Forgets a log.
     pub fn remove(&self, log: LogId) {
         let removed = {

@@ -238,6 +238,11 @@ async fn replace(
             removed: sources.iter().copied().map(ObjectRecord::Log).collect(),
             ..Commit::default()
         };
+        // Batches and aborted transactions of a read come from the same side of the rewrite: none of it stays in the log cache,
+        // where aborted records would be found that the index no longer tells of.
+        if let Some(end) = sources.last().map(|source| source.end_offset) {
+            broker.cache.replaced(log.log, end);
+        }
         broker.rewrite(Rewrite { commit, shared: None, reservations: vec![name] }).await?;
     }
     Ok(Report { log: log.log, from, to, tally: filter.tally() })

@@ -73,6 +73,15 @@ impl LogTail {
         Oldest::Flushed(batch)
     }
 
+    /// Takes off the batches below `end` that may go.
+    pub(super) fn pop_below(&mut self, end: Offset) -> Vec<Batch> {
+        let count = self.flushed_batches().take_while(|batch| batch.end_offset() <= end).count();
+        let gone: Vec<_> = self.batches.drain(..count).collect();
+        self.flushed_batches -= count;
+        self.start = gone.last().map_or(self.start, Batch::end_offset);
+        gone
+    }
+
     /// Bytes of the batches that end behind `from`.
     pub(super) fn bytes_from(&self, from: Offset) -> usize {
         let first = self.batches.partition_point(|batch| batch.end_offset() <= from);

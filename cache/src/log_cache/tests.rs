@@ -37,6 +37,24 @@ fn a_read_begins_with_the_batch_that_holds_the_offset_and_ends_at_the_limit() {
 }
 
 #[test]
+fn what_is_replaced_goes_at_once_and_eviction_still_finds_the_oldest_of_others() {
+    let cache = cache_of(4);
+    for base in 0..3 {
+        cache.append(LogId(1), batch(base, 1, 100));
+        cache.append(LogId(2), batch(base, 1, 100));
+    }
+    cache.flushed(LogId(1), Offset(2));
+    cache.replaced(LogId(1), Offset(3));
+    assert_eq!(read_all(&cache, 1, 1), None);
+    assert_eq!(read_all(&cache, 1, 2), Some(vec![2]), "it is not flushed");
+    assert_eq!(cache.bytes(), 4 * cost(&batch(0, 1, 100)));
+    cache.flushed(LogId(1), Offset(3));
+    cache.flushed(LogId(2), Offset(3));
+    assert_eq!(cache.shrink(usize::MAX), 4 * cost(&batch(0, 1, 100)));
+    assert_eq!(cache.bytes(), 0);
+}
+
+#[test]
 fn an_oversized_first_batch_is_returned_only_where_asked_for() {
     let cache = cache_of(10);
     cache.append(LogId(1), batch(0, 1, 100));
