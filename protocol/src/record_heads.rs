@@ -92,9 +92,7 @@ pub fn renumber(unpacking: Unpacking<'_>, count: i32, packing: &mut Packing) -> 
     let mut reader = Reader::new(unpacking);
     let mut front = Vec::new();
     for index in 0..count {
-        reader.index = index;
-        let length = reader.length()?;
-        reader.left = length;
+        reader.begin(index)?;
         front.clear();
         front.push(reader.byte()?);
         put_varint(&mut front, reader.signed(10)?);
@@ -105,7 +103,6 @@ pub fn renumber(unpacking: Unpacking<'_>, count: i32, packing: &mut Packing) -> 
         whole.extend_from_slice(&front);
         packing.write(&whole)?;
         reader.copy_rest(packing)?;
-        reader.left = usize::MAX;
     }
     reader.expect_end()
 }
@@ -113,8 +110,8 @@ pub fn renumber(unpacking: Unpacking<'_>, count: i32, packing: &mut Packing) -> 
 /// Reads fields, of the record at `index`, of which `left` bytes are left.
 pub(crate) struct Reader<'a> {
     from: Unpacking<'a>,
-    pub(crate) index: i32,
-    pub(crate) left: usize,
+    index: i32,
+    left: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -125,8 +122,7 @@ impl<'a> Reader<'a> {
 
     fn record(&mut self) -> Result<RecordHead, UnpackError> {
         let bad_headers = RecordError::BadHeaders { index: self.index };
-        self.left = usize::MAX;
-        self.left = self.length()?;
+        self.begin(self.index)?;
         self.byte()?;
         let (timestamp_delta, offset_delta) = (self.signed(10)?, self.narrow()?);
         let has_key = self.skip_field()?;
@@ -147,29 +143,44 @@ impl<'a> Reader<'a> {
         Ok(RecordHead { timestamp_delta, offset_delta, has_key })
     }
 
-    pub(crate) fn length(&mut self) -> Result<usize, UnpackError> {
+    /// Begins the record at `index`: reads its length, of which all is left.
+    pub(crate) fn begin(&mut self, index: i32) -> Result<(), UnpackError> {
+        (self.index, self.left) = (index, usize::MAX);
         let length = usize::try_from(self.narrow()?);
-        length.map_err(|_| RecordError::BadLength { index: self.index }.into())
+        self.left = length.map_err(|_| RecordError::BadLength { index })?;
+        Ok(())
+    }
+
+    /// Bytes of the record that are left.
+    pub(crate) fn left(&self) -> usize {
+        self.left
     }
 
     /// Passes over a field with its length. False where that says null.
     pub(crate) fn skip_field(&mut self) -> Result<bool, UnpackError> {
-        let Ok(length) = usize::try_from(self.narrow()?) else { return Ok(false) };
-        self.left = self.left.checked_sub(length).ok_or_else(|| self.truncated())?;
-        self.pass(length, |_| Ok(()))?;
-        Ok(true)
+        self.field(|_| {})
     }
 
     /// Reads a field with its length into `field`. False where that says null.
     pub(crate) fn read_field(&mut self, field: &mut Vec<u8>) -> Result<bool, UnpackError> {
         field.clear();
+        self.field(|piece| field.extend_from_slice(piece))
+    }
+
+    /// Shows `each` the pieces of a field with its length. False where that says null.
+    fn field(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool, UnpackError> {
         let Ok(length) = usize::try_from(self.narrow()?) else { return Ok(false) };
         self.left = self.left.checked_sub(length).ok_or_else(|| self.truncated())?;
         self.pass(length, |piece| {
-            field.extend_from_slice(piece);
+            each(piece);
             Ok(())
         })?;
         Ok(true)
+    }
+
+    /// Passes over what is left of the record.
+    pub(crate) fn skip_rest(&mut self) -> Result<(), UnpackError> {
+        self.pass(self.left, |_| Ok(()))
     }
 
     pub(crate) fn copy_rest(&mut self, packing: &mut Packing) -> Result<(), UnpackError> {
@@ -177,7 +188,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over `count` bytes, which `each` is shown.
-    pub(crate) fn pass(
+    fn pass(
         &mut self,
         mut count: usize,
         mut each: impl FnMut(&[u8]) -> Result<(), CompressionError>,
@@ -240,7 +251,7 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    pub(crate) fn truncated(&self) -> UnpackError {
+    fn truncated(&self) -> UnpackError {
         RecordError::Truncated { index: self.index }.into()
     }
 }

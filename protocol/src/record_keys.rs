@@ -29,17 +29,15 @@ pub fn read_keys(
     let mut reader = Reader::new(unpacking);
     let mut key = Vec::new();
     for index in 0..count {
-        (reader.index, reader.left) = (index, usize::MAX);
-        reader.left = reader.length()?;
+        reader.begin(index)?;
         reader.byte()?;
         let (timestamp_delta, offset_delta) = (reader.signed(10)?, reader.narrow()?);
         let has_key = reader.read_field(&mut key)?;
         let has_value = reader.skip_field()?;
         each(KeyedRecord { timestamp_delta, offset_delta, key: has_key.then_some(&key), has_value });
         // Headers, which were checked when the batch came in.
-        reader.pass(reader.left, |_| Ok(()))?;
+        reader.skip_rest()?;
     }
-    reader.left = usize::MAX;
     reader.expect_end()
 }
 
@@ -54,22 +52,20 @@ pub fn keep_records(
     let mut reader = Reader::new(unpacking);
     let (mut front, mut whole) = (Vec::new(), Vec::new());
     for (index, kept) in (0..).zip(keep) {
-        (reader.index, reader.left) = (index, usize::MAX);
-        reader.left = reader.length()?;
+        reader.begin(index)?;
         if !kept {
-            reader.pass(reader.left, |_| Ok(()))?;
+            reader.skip_rest()?;
             continue;
         }
         front.clear();
         front.push(reader.byte()?);
         put_varint(&mut front, reader.signed(10)?.wrapping_add(shift_ms));
         whole.clear();
-        put_varint(&mut whole, (front.len() + reader.left) as i64);
+        put_varint(&mut whole, (front.len() + reader.left()) as i64);
         whole.extend_from_slice(&front);
         packing.write(&whole)?;
         reader.copy_rest(packing)?;
     }
-    reader.left = usize::MAX;
     reader.expect_end()
 }
 
