@@ -169,17 +169,21 @@ impl LogCache {
 
     /// Drops the flushed batches of `log` below `end`: what replaces them in the object index is to be read from now on.
     pub fn replaced(&self, log: LogId, end: Offset) {
-        let mut order = self.0.order.lock();
         let (gone, life) = {
             let mut shard = self.0.shard(log).lock();
             let Some(tail) = shard.get_mut(&log) else { return };
             let gone = tail.pop_below(end);
+            if gone.is_empty() {
+                return;
+            }
             let bytes = gone.iter().map(cost).sum();
             self.0.flushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.0.shrunk(bytes);
             (gone, tail.life())
         };
+        // As many entries as batches, whichever of them eviction has taken meanwhile.
         let mut left = gone.len();
+        let mut order = self.0.order.lock();
         order.entries.retain(|entry| {
             let goes = left > 0 && entry.log == log && entry.life == life;
             left -= usize::from(goes);

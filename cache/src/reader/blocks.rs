@@ -10,7 +10,10 @@ use super::{
     memory::{Memory, OnEvicted},
     parts::{PartFlight, PartFlights, PartSource, block_of},
 };
-use crate::{disk::DiskCache, metrics::BlockCacheMetrics};
+use crate::{
+    disk::DiskCache,
+    metrics::{BlockCacheMetrics, InFlight},
+};
 use bytes::Bytes;
 use futures::{
     FutureExt,
@@ -26,7 +29,7 @@ use std::{
     },
 };
 use thalweg_metadata::{BlockRef, IndexError, ObjectIndex};
-use thalweg_runtime::{Budget, Runtime};
+use thalweg_runtime::{Budget, Charge, Runtime};
 use thalweg_segment::{Purpose, ReadError, Store, check_block};
 
 /// Most bytes of one GET (beside a block that is larger).
@@ -328,12 +331,17 @@ impl Inner {
     /// not what was asked for.
     pub(super) async fn bring_part(&self, run: Vec<BlockRef>) -> Vec<Result<Bytes, Arc<ReadError>>> {
         let keys: Vec<_> = run.iter().map(BlockKey::of).collect();
-        let size = bytes_of(&run);
-        let _charge = self.budget.charge(usize::try_from(size).unwrap_or(usize::MAX)).await;
-        let _in_flight = self.metrics.in_flight(size);
+        let _charge = self.charge(&run).await;
         let blocks = self.get(run).await;
         self.keep(&keys, &blocks);
         blocks
+    }
+
+    /// Waits until there is memory for a run, which is on its way from then on.
+    async fn charge(&self, run: &[BlockRef]) -> (Charge, InFlight) {
+        let size = bytes_of(run);
+        let charge = self.budget.charge(usize::try_from(size).unwrap_or(usize::MAX)).await;
+        (charge, self.metrics.in_flight(size))
     }
 
     fn show_usage(&self) {
@@ -342,9 +350,7 @@ impl Inner {
 
     /// The blocks of a run, from the disk where it has them, and what it does not give from the store.
     async fn fetch(&self, run: Vec<BlockRef>, on_disk: bool) -> Vec<Result<Bytes, Arc<ReadError>>> {
-        let size = bytes_of(&run);
-        let _charge = self.budget.charge(usize::try_from(size).unwrap_or(usize::MAX)).await;
-        let _in_flight = self.metrics.in_flight(size);
+        let _charge = self.charge(&run).await;
         let found = match &self.disk {
             Some(disk) if on_disk => self.read_disk(disk, &run).await,
             _ => return self.get_and_offer(run).await,
@@ -368,7 +374,7 @@ impl Inner {
         join_all(reads).await
     }
 
-    /// The same, and what came is offered to the disk.
+    /// One GET for all of `run`; what came is offered to the disk.
     async fn get_and_offer(&self, run: Vec<BlockRef>) -> Vec<Result<Bytes, Arc<ReadError>>> {
         let keys: Vec<_> = run.iter().map(BlockKey::of).collect();
         let blocks = self.get(run).await;
