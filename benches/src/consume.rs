@@ -5,6 +5,7 @@
 
 use crate::{Run, Subject, perf};
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 use thalweg_end_to_end::{
     kafka::{self, Connection, FetchRequest},
@@ -30,12 +31,13 @@ pub fn consume(subject: &Subject, topic: &str, partitions: i32) -> Result<Run<Co
     let bytes = ends.values().sum::<i64>().unsigned_abs() * perf::RECORD_BYTES;
     perf::measure(subject, bytes, || {
         let started = Instant::now();
-        wait::block_on(read_to(address, topic, &ends))?;
+        wait::block_on(read_to(address, topic, &ends, |_, _| ()))?;
         Ok(Consumed { mb_per_s: bytes as f64 / 1e6 / started.elapsed().as_secs_f64() })
     })
 }
 
-async fn end_offsets(address: SocketAddr, topic: &str, partitions: i32) -> Result<BTreeMap<i32, i64>> {
+/// Where each of the `partitions` of `topic` ends.
+pub async fn end_offsets(address: SocketAddr, topic: &str, partitions: i32) -> Result<BTreeMap<i32, i64>> {
     let mut ends = BTreeMap::new();
     for partition in 0..partitions {
         ends.insert(partition, kafka::end_offset(address, topic, partition).await?);
@@ -43,7 +45,14 @@ async fn end_offsets(address: SocketAddr, topic: &str, partitions: i32) -> Resul
     Ok(ends)
 }
 
-async fn read_to(address: SocketAddr, topic: &str, ends: &BTreeMap<i32, i64>) -> Result<()> {
+/// Reads all partitions of `topic` from the start to `ends`, over one connection; `each` is shown what comes of a partition, in
+/// its order. An error code from the broker is an error.
+pub async fn read_to(
+    address: SocketAddr,
+    topic: &str,
+    ends: &BTreeMap<i32, i64>,
+    mut each: impl FnMut(i32, &Bytes),
+) -> Result<()> {
     let mut connection = Connection::open(address).await?;
     let mut positions: BTreeMap<i32, i64> = ends.keys().map(|partition| (*partition, 0)).collect();
     loop {
@@ -64,6 +73,7 @@ async fn read_to(address: SocketAddr, topic: &str, ends: &BTreeMap<i32, i64>) ->
         };
         for fetched in connection.fetch(&request).await? {
             ensure!(fetched.error == 0, "Fetch {topic}-{}: error {}", fetched.partition, fetched.error);
+            each(fetched.partition, &fetched.records);
             if let Some(next) = kafka::next_offset(fetched.records)? {
                 positions.insert(fetched.partition, next);
             }

@@ -26,7 +26,7 @@ mod warm_up;
 
 pub use ceiling::in_order_ceiling;
 pub use comparison::{Comparison, compare};
-pub use consume::{Consumed, consume};
+pub use consume::{Consumed, consume, end_offsets, read_to};
 pub use group_consume::consume_in_group;
 pub use perf::{Load, Produced, Run, produce};
 pub use raw_get::raw_get;

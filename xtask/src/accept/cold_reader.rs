@@ -1,19 +1,18 @@
 //! A consumer of old data that knows what it must get: it adds up a checksum of all that it reads.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use bytes::Bytes;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
-use thalweg_end_to_end::kafka::{self, Connection, FetchRequest};
-
-/// `fetch.max.bytes` and `max.partition.fetch.bytes` of a Java consumer.
-const MAX_BYTES: i32 = 50 << 20;
-const PARTITION_MAX_BYTES: i32 = 1 << 20;
+use thalweg_benches::{Load, Subject, end_offsets, produce, read_to};
+use thalweg_end_to_end::{kafka, proxy::Latency, servers::MinIo, wait};
 
 /// What is read, and by whom.
 #[derive(Clone)]
@@ -36,10 +35,7 @@ pub struct Content {
 impl ColdReader {
     /// A reader of all that `topic` holds now.
     pub async fn new(address: SocketAddr, topic: &str, partitions: i32) -> Result<Self> {
-        let mut ends = BTreeMap::new();
-        for partition in 0..partitions {
-            ends.insert(partition, kafka::end_offset(address, topic, partition).await?);
-        }
+        let ends = end_offsets(address, topic, partitions).await?;
         Ok(Self { address, topic: topic.to_owned(), ends, read: Arc::default() })
     }
 
@@ -60,36 +56,32 @@ impl ColdReader {
 
     /// Reads everything from the start. An error code from the broker is an error.
     pub async fn read(&self) -> Result<Content> {
-        let mut connection = Connection::open(self.address).await?;
-        let mut places: BTreeMap<i32, i64> = self.ends.keys().map(|partition| (*partition, 0)).collect();
         let mut content = Content { bytes: 0, checksums: BTreeMap::new() };
-        loop {
-            let mut wanted: Vec<_> = places.iter().map(|(partition, at)| (*partition, *at)).collect();
-            wanted.retain(|(partition, at)| *at < self.ends[partition]);
-            if wanted.is_empty() {
-                return Ok(content);
-            }
-            wanted.sort_by_key(|(_, at)| *at);
-            let request = FetchRequest {
-                topic: &self.topic,
-                partitions: &wanted,
-                max_wait_ms: 500,
-                min_bytes: 1,
-                max_bytes: MAX_BYTES,
-                partition_max_bytes: PARTITION_MAX_BYTES,
-            };
-            for fetched in connection.fetch(&request).await? {
-                let (partition, topic) = (fetched.partition, &self.topic);
-                ensure!(fetched.error == 0, "Fetch {topic}-{partition}: error {}", fetched.error);
-                let len = fetched.records.len() as u64;
-                let checksum = content.checksums.entry(partition).or_default();
-                *checksum = crc32c::crc32c_append(*checksum, &fetched.records);
-                if let Some(next) = kafka::next_offset(fetched.records)? {
-                    places.insert(partition, next);
-                }
-                content.bytes += len;
-                self.read.fetch_add(len, Ordering::Relaxed);
-            }
-        }
+        let add = |partition: i32, records: &Bytes| {
+            let checksum = content.checksums.entry(partition).or_default();
+            *checksum = crc32c::crc32c_append(*checksum, records);
+            content.bytes += records.len() as u64;
+            self.read.fetch_add(records.len() as u64, Ordering::Relaxed);
+        };
+        read_to(self.address, &self.topic, &self.ends, add).await?;
+        Ok(content)
     }
+}
+
+/// Thalweg on `minio` with a disk cache of `bytes` bytes in `disk`, and a topic of its own with `records` records of 1 KiB, of which
+/// nothing is in memory.
+pub fn cold_subject(
+    minio: &MinIo,
+    (disk, bytes): (&Path, u64),
+    topic: &str,
+    partitions: i32,
+    records: u64,
+) -> Result<Subject> {
+    let (path, bytes) = (disk.to_string_lossy(), bytes.to_string());
+    let settings = [("cache.disk.path", &*path), ("cache.disk.bytes", bytes.as_str())];
+    let mut subject = Subject::on_minio(minio, topic, Latency::NONE, &settings)?;
+    wait::block_on(kafka::create_topic(subject.address(), topic, partitions))?;
+    produce(&subject, topic, Load::tuned(records))?;
+    subject.restart()?;
+    Ok(subject)
 }

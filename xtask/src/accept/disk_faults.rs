@@ -3,7 +3,7 @@
 
 use super::{
     Report,
-    cold_reader::{ColdReader, Content},
+    cold_reader::{ColdReader, Content, cold_subject},
     runtime,
 };
 use anyhow::{Context, Result, ensure};
@@ -18,8 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use thalweg_benches::{Load, Subject, produce};
-use thalweg_end_to_end::{kafka, proxy::Latency, servers::MinIo, wait};
+use thalweg_end_to_end::{servers::MinIo, wait};
 use tokio::{runtime::Runtime, task::JoinHandle};
 
 /// Records of 1 KiB: 1 GiB.
@@ -41,13 +40,7 @@ pub fn check(report: &mut Report) -> Result<()> {
         "the disk",
         if disk.mounted { "a tmpfs of 300 MiB" } else { "a folder: nothing can be mounted here" },
     );
-    let path = disk.path.to_string_lossy().into_owned();
-    let settings = [("cache.disk.path", path.as_str()), ("cache.disk.bytes", "2147483648")];
-    let mut subject = Subject::on_minio(&minio, TOPIC, Latency::NONE, &settings)?;
-    wait::block_on(kafka::create_topic(subject.address(), TOPIC, PARTITIONS))?;
-    produce(&subject, TOPIC, Load::tuned(RECORDS))?;
-    subject.restart()?;
-
+    let mut subject = cold_subject(&minio, (&disk.path, 2 << 30), TOPIC, PARTITIONS, RECORDS)?;
     let runtime = runtime()?;
     let reader = runtime.block_on(ColdReader::new(subject.address(), TOPIC, PARTITIONS))?;
     let expected = runtime.block_on(reader.read())?;

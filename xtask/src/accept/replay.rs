@@ -2,7 +2,7 @@
 
 use super::{
     Report,
-    cold_reader::{ColdReader, Content},
+    cold_reader::{ColdReader, Content, cold_subject},
     runtime,
 };
 use anyhow::Result;
@@ -10,12 +10,10 @@ use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
-use thalweg_benches::{Load, Subject, produce, warm_up};
+use thalweg_benches::{Subject, warm_up};
 use thalweg_end_to_end::{
-    kafka,
-    proxy::{Counts, Kind, Latency, Operation},
+    proxy::{Counts, Kind, Operation},
     servers::MinIo,
-    wait,
 };
 use tokio::time::sleep;
 
@@ -31,14 +29,7 @@ pub fn check(report: &mut Report) -> Result<()> {
     warm_up()?;
     let minio = MinIo::start()?;
     let disk = tempfile::tempdir()?;
-    let path = disk.path().to_string_lossy().into_owned();
-    let settings = [("cache.disk.path", path.as_str()), ("cache.disk.bytes", "8589934592")];
-    let mut subject = Subject::on_minio(&minio, TOPIC, Latency::NONE, &settings)?;
-    wait::block_on(kafka::create_topic(subject.address(), TOPIC, PARTITIONS))?;
-    produce(&subject, TOPIC, Load::tuned(RECORDS))?;
-    // Nothing of it is in memory afterwards.
-    subject.restart()?;
-
+    let mut subject = cold_subject(&minio, (disk.path(), 8 << 30), TOPIC, PARTITIONS, RECORDS)?;
     let runtime = runtime()?;
     let reader = runtime.block_on(ColdReader::new(subject.address(), TOPIC, PARTITIONS))?;
     let (first, cost, took) = replay(&subject, &runtime, &reader)?;
