@@ -1,7 +1,7 @@
 //! The check itself: two looks, then states and, if asked for, every block.
 
 use crate::{
-    contents::{Found, Objects},
+    contents::{Found, Objects, Row},
     decide::{Decided, Look, decide},
     deep::{self, Target},
     findings::{Finding, FindingKind},
@@ -81,9 +81,8 @@ impl Check<'_> {
     async fn look(&mut self) -> Result<(View, Listing, Decided), CheckError> {
         let view = self.view().await?;
         let listing = Listing::read(self.store).await?;
-        let readable = |row: &crate::contents::Row| {
-            listing.segments.get(&row.id).is_some_and(|listed| listed.size == row.shape.size)
-        };
+        let readable =
+            |row: &Row| listing.segments.get(&row.id).is_some_and(|listed| listed.size == row.shape.size);
         self.objects.read_segments(view.rows().filter(readable)).await?;
         let wanted = objects::wal_to_read(&self.look_at(&view, &listing));
         self.objects.read_wal(wanted.into_iter()).await?;
@@ -113,8 +112,7 @@ impl Check<'_> {
         decided: &mut Decided,
     ) -> Result<(), CheckError> {
         let look = self.look_at(view, listing);
-        let sound =
-            |row: &crate::contents::Row| matches!(self.objects.segments.get(&row.id), Some(Found::Sound(_)));
+        let sound = |row: &Row| matches!(self.objects.segments.get(&row.id), Some(Found::Sound(_)));
         let mut gone: BTreeSet<Path> = BTreeSet::new();
         if self.options.deep {
             let indexed = view.rows().filter(sound).map(Target::Indexed);
@@ -145,7 +143,7 @@ impl Check<'_> {
         let view = self.view().await?;
         let listing = Listing::default();
         let look = self.look_at(&view, &listing);
-        let indexed = view.rows().map(|row| row.path());
+        let indexed = view.rows().map(|row| row.path.clone());
         let adopted = objects::adopted(&look);
         let adopted = adopted.iter().map(|(incarnation, sequence)| wal_path(*incarnation, *sequence));
         let wanted: BTreeSet<Path> = indexed.chain(adopted).collect();

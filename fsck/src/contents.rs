@@ -7,11 +7,11 @@ use crate::{
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use std::{collections::BTreeMap, sync::Arc};
-use thalweg_metadata::{ObjectShape, SharedRecord};
+use thalweg_metadata::{ObjectRecord, ObjectRef};
 use thalweg_runtime::Budget;
 use thalweg_segment::{
-    BlockEntry, Footer, FormatError, Incarnation, Index, Kind, LogId, Offset, ReadError, SegmentId, Store,
-    StoreError, WalSequence, read_index, read_index_at, segment_path, wal_path,
+    BlockEntry, Incarnation, Index, Kind, LogId, Offset, Purpose, ReadError, SegmentId, Store, StoreError,
+    WalSequence, read_index, wal_path,
 };
 
 /// Objects that are read at a time.
@@ -66,31 +66,14 @@ pub(crate) enum WalContents {
 }
 
 /// An object of the index, as its row names it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    pub id: SegmentId,
-    pub kind: Kind,
-    pub shape: ObjectShape,
-    pub adopts: Option<Incarnation>,
-}
-
-impl Row {
-    pub fn path(&self) -> Path {
-        segment_path(self.id)
-    }
-}
+pub(crate) type Row = Arc<ObjectRef>;
 
 impl View {
     /// Every object that has a row.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let shared = self.shared.iter().map(|record| Row {
-            id: record.id,
-            kind: kind_of(record),
-            shape: record.shape,
-            adopts: record.adopts,
-        });
-        let logs = self.logs.iter();
-        shared.chain(logs.map(|log| Row { id: log.id, kind: Kind::Log, shape: log.shape, adopts: None }))
+        let shared = self.shared.iter().copied().map(ObjectRecord::Shared);
+        let logs = self.logs.iter().copied().map(ObjectRecord::Log);
+        shared.chain(logs).map(|record| ObjectRef::of(&record))
     }
 }
 
@@ -137,12 +120,8 @@ async fn read_segment(
     row: Row,
 ) -> Result<(SegmentId, Found<Contents>), StoreError> {
     let _charge = memory.charge(row.shape.index_size as usize * DECODED_FACTOR).await;
-    let read = read_index_at(store, &row.path(), row.shape.index_position, row.shape.size).await;
-    let found = found(read.and_then(|(footer, index)| {
-        check_name(&footer, row.kind, row.id.incarnation, row.id.number)
-            .map_err(|source| ReadError::Format { path: row.path(), source })?;
-        Ok(Contents::of(&index, row.kind))
-    }))?;
+    let read = row.read_index(store, Purpose::Fetch).await;
+    let found = found(read.map(|index| Contents::of(&index, row.kind)))?;
     Ok((row.id, found))
 }
 
@@ -157,18 +136,12 @@ async fn read_wal(
             Kind::Fence if footer.number == sequence.0 => return Ok(WalContents::Fence),
             _ => WalContents::Data,
         };
-        check_name(&footer, Kind::Wal, incarnation, sequence.0)
+        footer
+            .check_name(Kind::Wal, incarnation, sequence.0)
             .map_err(|source| ReadError::Format { path, source })?;
         Ok(contents)
     }))?;
     Ok(((incarnation, sequence), found))
-}
-
-fn check_name(footer: &Footer, kind: Kind, writer: Incarnation, number: u64) -> Result<(), FormatError> {
-    if (footer.kind, footer.writer, footer.number) == (kind, writer, number) {
-        return Ok(());
-    }
-    Err(FormatError::Malformed { what: "footer: another object's" })
 }
 
 /// Tells what can't be there from what couldn't be asked.
@@ -213,28 +186,6 @@ impl Contents {
         contents
     }
 }
-
-/// A flush adopts WAL objects of its own incarnation, a recovery those of another.
-pub(crate) fn kind_of(record: &SharedRecord) -> Kind {
-    match record.adopts {
-        None => Kind::Shared,
-        Some(of) if of == record.id.incarnation => Kind::FlushManifest,
-        Some(_) => Kind::Manifest,
-    }
-}
-
-/// Which of two objects with the same batches readers see, as the object index has it: the higher.
-pub(crate) fn rank(kind: Kind) -> u8 {
-    match kind {
-        Kind::Log => LOG_RANK,
-        Kind::Shared => 2,
-        Kind::FlushManifest => 1,
-        Kind::Manifest | Kind::Wal | Kind::Fence => 0,
-    }
-}
-
-/// That of log segments.
-pub(crate) const LOG_RANK: u8 = 3;
 
 /// What is wrong with an object that could not be read.
 pub(crate) fn unreadable(path: &Path, why: &str) -> Finding {

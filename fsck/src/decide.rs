@@ -51,8 +51,9 @@ pub(crate) fn is_problem(finding: &Finding) -> bool {
 pub(crate) fn decide(look: &Look<'_>) -> Decided {
     let mut decided = Decided::default();
     count(look, &mut decided.totals);
-    objects::decide(look, &mut decided);
-    wal::decide(look, &mut decided);
+    let adopted = objects::adopted(look);
+    objects::decide(look, &adopted, &mut decided);
+    wal::decide(look, &adopted, &mut decided);
     logs::decide(look, &mut decided);
     let foreign = look.listing.foreign.iter();
     decided.findings.extend(foreign.map(|path| Finding::new(FindingKind::ForeignObject, "").at(path)));

@@ -14,7 +14,7 @@ use std::ops::Range;
 use thalweg_runtime::{Budget, Runtime};
 use thalweg_segment::{
     Batch, BatchEntry, BlockEntry, FormatError, Incarnation, Index, Kind, Purpose, ReadError, Store,
-    StoreError, WalSequence, check_block, read_index, read_index_at, split_batches, wal_path,
+    StoreError, WalSequence, check_block, read_index, split_batches, wal_path,
 };
 
 /// A read ends once it is this long.
@@ -36,7 +36,7 @@ pub(crate) struct Deep {
 }
 
 /// An object to be read whole.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// Of the index.
     Indexed(Row),
@@ -75,17 +75,18 @@ async fn read_target(
     target: Target,
 ) -> Result<Deep, StoreError> {
     let mut deep = Deep::default();
-    let (path, read) = match target {
+    let (path, read) = match &target {
         Target::Indexed(row) => {
-            (row.path(), read_index_at(store, &row.path(), row.shape.index_position, row.shape.size).await)
+            let read = row.read_index(store, Purpose::Fetch).await;
+            (row.path.clone(), read.map(|index| (row.kind, index)))
         }
         Target::Wal(incarnation, sequence) => {
-            let path = wal_path(incarnation, sequence);
+            let path = wal_path(*incarnation, *sequence);
             let read = read_index(store, &path).await;
-            (path, read)
+            (path, read.map(|(footer, index)| (footer.kind, index)))
         }
     };
-    let (footer, index) = match read {
+    let (kind, index) = match read {
         Ok(read) => read,
         Err(ReadError::Store(StoreError::NotFound { .. })) => {
             deep.gone.push(path);
@@ -95,16 +96,17 @@ async fn read_target(
         // Found before.
         Err(ReadError::Format { .. }) => return Ok(deep),
     };
-    let place = |block: &BlockEntry| match target {
-        Target::Indexed(Row { adopts: Some(dead), .. }) => wal_path(dead, WalSequence(block.object)),
-        _ => path.clone(),
+    let place = |block: &BlockEntry| match &target {
+        Target::Indexed(row) => row.path_of(block),
+        Target::Wal(..) => path.clone(),
     };
     for run in runs(&index, place) {
-        read_run(runtime, store, memory, run, footer.kind, &mut deep).await?;
+        read_run(runtime, store, memory, run, kind, &mut deep).await?;
     }
     if let Target::Indexed(row) = target {
         let logs = index.states.iter().map(|state| state.log).collect();
-        let read = states::read_newest(store, [row].into_iter(), [(row.id, logs)].into()).await?;
+        let wanted = [(row.id, logs)].into();
+        let read = states::read_newest(store, [row].into_iter(), wanted).await?;
         deep.findings.extend(read.findings);
         deep.states += read.states;
     }

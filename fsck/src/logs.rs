@@ -6,11 +6,12 @@
 //! rewritten stands for all offsets that it covers.
 
 use crate::{
-    contents::{Contents, Found, kind_of, rank},
+    contents::{Contents, Found},
     decide::{Decided, Look},
     findings::{Finding, FindingKind},
 };
 use std::collections::{BTreeMap, BTreeSet};
+use thalweg_metadata::rank;
 use thalweg_segment::{Kind, LogId, Offset, SegmentId, segment_path};
 
 /// What one object stands for in one log.
@@ -89,7 +90,7 @@ fn pieces(look: &Look<'_>, plain: &BTreeSet<LogId>, decided: &mut Decided) -> BT
         let Some(Found::Sound(contents)) = look.segments.get(&record.id) else { continue };
         for extent in &contents.extents {
             let piece =
-                Piece { base: extent.base, end: extent.end, rank: rank(kind_of(record)), id: record.id };
+                Piece { base: extent.base, end: extent.end, rank: rank(record.kind()), id: record.id };
             logs.entry(extent.log).or_default().pieces.push(piece);
         }
         for (log, end) in &contents.states {

@@ -19,7 +19,7 @@ use thalweg_segment::{Incarnation, SegmentId, WalSequence, segment_path, wal_pat
 /// WAL objects that manifests of the index refer to.
 pub(crate) type Adopted = BTreeSet<(Incarnation, WalSequence)>;
 
-pub(crate) fn decide(look: &Look<'_>, decided: &mut Decided) {
+pub(crate) fn decide(look: &Look<'_>, adopted: &Adopted, decided: &mut Decided) {
     for row in look.view.rows() {
         check_row(look, &row, decided);
     }
@@ -28,7 +28,7 @@ pub(crate) fn decide(look: &Look<'_>, decided: &mut Decided) {
             decided.findings.extend(log_row_findings(record, contents));
         }
     }
-    unreferenced(look, decided);
+    unreferenced(look, adopted, decided);
 }
 
 /// The WAL objects that are part of the index.
@@ -43,12 +43,12 @@ pub(crate) fn adopted(look: &Look<'_>) -> Adopted {
 
 fn check_row(look: &Look<'_>, row: &Row, decided: &mut Decided) {
     let Some(listed) = look.listing.segments.get(&row.id) else {
-        decided.findings.insert(missing("the object index refers to it").at(row.path()));
+        decided.findings.insert(missing("the object index refers to it").at(&row.path));
         return;
     };
     if listed.size != row.shape.size {
         let detail = format!("it has {} bytes, its record says {}", listed.size, row.shape.size);
-        decided.findings.insert(Finding::new(FindingKind::WrongRecord, detail).at(row.path()));
+        decided.findings.insert(Finding::new(FindingKind::WrongRecord, detail).at(&row.path));
         return;
     }
     match look.segments.get(&row.id) {
@@ -57,10 +57,10 @@ fn check_row(look: &Look<'_>, row: &Row, decided: &mut Decided) {
             check_adopted(look, row, contents, decided);
         }
         Some(Found::Unreadable(why)) => {
-            decided.findings.insert(unreadable(&row.path(), why));
+            decided.findings.insert(unreadable(&row.path, why));
         }
         Some(Found::Gone) | None => {
-            decided.findings.insert(missing("the object index refers to it").at(row.path()));
+            decided.findings.insert(missing("the object index refers to it").at(&row.path));
         }
     }
 }
@@ -71,12 +71,12 @@ fn check_adopted(look: &Look<'_>, row: &Row, contents: &Contents, decided: &mut 
         let path = wal_path(dead, *sequence);
         match look.listing.wal_object(dead, *sequence) {
             None => {
-                let detail = format!("the manifest {} refers to it", row.path());
+                let detail = format!("the manifest {} refers to it", row.path);
                 decided.findings.insert(missing(&detail).at(path));
             }
             Some(listed) if listed.size < *length => {
                 let detail =
-                    format!("it has {} bytes, the manifest {} refers to {length}", listed.size, row.path());
+                    format!("it has {} bytes, the manifest {} refers to {length}", listed.size, row.path);
                 decided.findings.insert(Finding::new(FindingKind::WrongRecord, detail).at(path));
             }
             Some(_) => {}
@@ -116,13 +116,12 @@ fn missing(detail: &str) -> Finding {
     Finding::new(FindingKind::MissingObject, detail)
 }
 
-fn unreferenced(look: &Look<'_>, decided: &mut Decided) {
+fn unreferenced(look: &Look<'_>, adopted: &Adopted, decided: &mut Decided) {
     let indexed: BTreeSet<SegmentId> = look.view.rows().map(|row| row.id).collect();
     for (id, listed) in look.listing.segments.iter().filter(|(id, _)| !indexed.contains(id)) {
         unreferenced_object(look, decided, id.incarnation, segment_path(*id).to_string(), *listed);
     }
-    let adopted = adopted(look);
-    for (incarnation, sequence, listed) in unindexed_wal(look, &adopted) {
+    for (incarnation, sequence, listed) in unindexed_wal(look, adopted) {
         match look.wal.get(&(incarnation, sequence)) {
             Some(Found::Sound(contents)) if **contents == WalContents::Fence => decided.totals.fences += 1,
             _ => {

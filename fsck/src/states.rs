@@ -7,7 +7,7 @@ use crate::{
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use thalweg_segment::{
-    LogId, LogState, Offset, ReadError, SegmentId, StateEntry, Store, StoreError, read_index_at, read_states,
+    LogId, LogState, Offset, Purpose, ReadError, SegmentId, StateEntry, Store, StoreError, read_states,
 };
 
 /// What was found, how many states were read, and which objects were gone.
@@ -25,7 +25,7 @@ pub(crate) async fn read_newest(
     mut wanted: BTreeMap<SegmentId, Vec<LogId>>,
 ) -> Result<StatesRead, StoreError> {
     let reads: Vec<_> = rows
-        .filter_map(|row| Some((row, wanted.remove(&row.id)?)))
+        .filter_map(|row| wanted.remove(&row.id).map(|logs| (row, logs)))
         .map(|(row, logs)| of_object(store, row, logs))
         .collect();
     let read: Vec<_> = stream::iter(reads).buffer_unordered(PARALLEL_READS).try_collect().await?;
@@ -40,10 +40,10 @@ pub(crate) async fn read_newest(
 
 async fn of_object(store: &Store, row: Row, logs: Vec<LogId>) -> Result<StatesRead, StoreError> {
     let mut all = StatesRead::default();
-    let read = read_index_at(store, &row.path(), row.shape.index_position, row.shape.size).await;
+    let read = row.read_index(store, Purpose::Fetch).await;
     // An index that can't be read was found so before.
     let index = match read {
-        Ok((_, index)) => index,
+        Ok(index) => index,
         Err(ReadError::Store(StoreError::NotFound { .. })) => {
             all.gone.push(row.id);
             return Ok(all);
@@ -64,7 +64,7 @@ async fn read_each(
     entries: &[StateEntry],
     all: &mut StatesRead,
 ) -> Result<(), StoreError> {
-    match read_states(store, &row.path(), entries).await {
+    match read_states(store, &row.path, entries).await {
         Ok(states) => {
             let checked =
                 entries.iter().zip(&states).filter_map(|(entry, state)| check_state(row, entry, state));
@@ -96,8 +96,5 @@ fn check_state(row: &Row, entry: &StateEntry, state: &LogState) -> Option<Findin
 }
 
 fn corrupt(row: &Row, entry: &StateEntry, why: &str) -> Finding {
-    Finding::new(FindingKind::CorruptState, why)
-        .at(row.path())
-        .of_log(entry.log)
-        .offsets(entry.end, entry.end)
+    Finding::new(FindingKind::CorruptState, why).at(&row.path).of_log(entry.log).offsets(entry.end, entry.end)
 }

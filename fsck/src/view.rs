@@ -44,14 +44,16 @@ impl View {
 
     /// Logs of topics that are not compacted by key, and never were as far as is known: nothing in them may be missing.
     pub fn plain_logs(&self) -> BTreeSet<LogId> {
-        let compacted = |topic: &&TopicRecord| {
-            topic.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
-        };
-        self.topics.iter().filter(|topic| !compacted(topic)).flat_map(TopicRecord::log_ids).collect()
+        self.topics.iter().filter(|topic| !is_compacted(topic)).flat_map(TopicRecord::log_ids).collect()
     }
 
     /// The record of an incarnation that may still write or commit.
     pub fn unrecovered(&self, incarnation: Incarnation) -> Option<&IncarnationRecord> {
         self.incarnations.get(&incarnation).filter(|record| record.state != IncarnationState::Recovered)
     }
+}
+
+/// Whether a topic is compacted by key.
+pub(crate) fn is_compacted(topic: &TopicRecord) -> bool {
+    topic.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
 }

@@ -5,15 +5,14 @@ use crate::{
     decide::{Decided, Look},
     findings::{Finding, FindingKind},
     listing::WalObjects,
-    objects::adopted,
+    objects::Adopted,
     report::{Count, IncarnationReport},
 };
 use std::collections::BTreeSet;
 use thalweg_metadata::{IncarnationRecord, IncarnationState};
 use thalweg_segment::{Incarnation, WalSequence, wal_path};
 
-pub(crate) fn decide(look: &Look<'_>, decided: &mut Decided) {
-    let adopted = adopted(look);
+pub(crate) fn decide(look: &Look<'_>, adopted: &Adopted, decided: &mut Decided) {
     let nothing = WalObjects::new();
     let known: BTreeSet<Incarnation> =
         look.view.incarnations.keys().chain(look.listing.wal.keys()).copied().collect();

@@ -18,7 +18,7 @@ mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use extents::Extent;
+pub use extents::{Extent, rank};
 pub use parts::PartKey;
 pub use references::DeadObject;
 pub use snapshot::{IndexSnapshot, LogSnapshot};

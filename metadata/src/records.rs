@@ -126,6 +126,17 @@ pub enum ObjectRecord {
     Log(LogSegmentRecord),
 }
 
+impl SharedRecord {
+    /// What kind of object it is. A flush adopts objects of its own incarnation, a recovery those of another.
+    pub fn kind(&self) -> Kind {
+        match self.adopts {
+            None => Kind::Shared,
+            Some(of) if of == self.id.incarnation => Kind::FlushManifest,
+            Some(_) => Kind::Manifest,
+        }
+    }
+}
+
 impl ObjectRecord {
     /// The object's name.
     pub fn id(&self) -> SegmentId {
@@ -138,13 +149,8 @@ impl ObjectRecord {
     /// What kind of object it is.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Shared(record) => record.kind(),
             Self::Log(_) => Kind::Log,
-            Self::Shared(SharedRecord { adopts: None, .. }) => Kind::Shared,
-            // A flush adopts objects of its own incarnation, a recovery those of another.
-            Self::Shared(SharedRecord { adopts: Some(of), id, .. }) if *of == id.incarnation => {
-                Kind::FlushManifest
-            }
-            Self::Shared(_) => Kind::Manifest,
         }
     }
 
@@ -153,6 +159,14 @@ impl ObjectRecord {
         match self {
             Self::Shared(record) => record.shape,
             Self::Log(record) => record.shape,
+        }
+    }
+
+    /// How far log compaction has cleaned the log, as far as this says it.
+    pub fn cleaned_to(&self) -> Offset {
+        match self {
+            Self::Shared(_) => Offset(0),
+            Self::Log(record) => record.cleaned_to,
         }
     }
 

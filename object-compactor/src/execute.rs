@@ -18,13 +18,13 @@ mod reads;
 #[cfg(test)]
 mod tests;
 
-use crate::plan::{Move, Place, Plan, Sizes, Source};
+use crate::plan::{Move, Place, Plan, Sizes};
 use bytes::Bytes;
 use inputs::{Block, Inputs, SourceRead};
 use output::{Output, Written};
 use reads::{Piece, Reads};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
-use thalweg_metadata::{Commit, IndexError, LogSegmentRecord, ObjectIndex, ObjectRecord, SharedRecord};
+use thalweg_metadata::{Commit, IndexError, LogSegmentRecord, ObjectIndex, SharedRecord};
 use thalweg_runtime::Budget;
 use thalweg_segment::{
     AbortedTransaction, Batch, ErrorKind, FormatError, Index, Kind, LogId, LogState, Offset, ReadError,
@@ -473,11 +473,8 @@ struct OwnPart<'a> {
 /// How far log compaction has cleaned the log of a move: a copy of what readers see makes it neither cleaner nor dirtier, so the highest
 /// offset that an input gives still holds.
 fn cleaned_to(plan: &Plan, one: &Move) -> Offset {
-    let of_input = |source: &Source| match &plan.inputs[source.input] {
-        ObjectRecord::Log(record) => record.cleaned_to,
-        ObjectRecord::Shared(_) => Offset(0),
-    };
-    one.sources.iter().map(of_input).max().unwrap_or_default()
+    let of_inputs = one.sources.iter().map(|source| plan.inputs[source.input].cleaned_to());
+    of_inputs.max().unwrap_or_default()
 }
 
 /// The runs of batches of a block that are copied: what readers see of it, from the log's start on. With `one_at_least` its last

@@ -35,6 +35,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use snapshot::bytes_of;
 pub use snapshot::{LogParts, Object, Part, Snapshot};
 
 use std::collections::BTreeSet;

@@ -108,6 +108,14 @@ impl Footer {
     /// Bytes of an encoded footer.
     pub const LEN: usize = 64;
 
+    /// Whether it is the footer of the object of this kind, writer and number.
+    pub fn check_name(&self, kind: Kind, writer: Incarnation, number: u64) -> Result<(), FormatError> {
+        if (self.kind, self.writer, self.number) == (kind, writer, number) {
+            return Ok(());
+        }
+        Err(FormatError::Malformed { what: "footer: another object's" })
+    }
+
     /// The footer's bytes, its own CRC and magic included.
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut footer = [0; Self::LEN];

@@ -85,8 +85,9 @@ pub async fn read_index_at(
     path: &Path,
     index_position: u64,
     size: u64,
+    purpose: Purpose,
 ) -> Result<(Footer, Index), ReadError> {
-    let bytes = store.get_range(path, index_position..size, PURPOSE).await?;
+    let bytes = store.get_range(path, index_position..size, purpose).await?;
     let read = || {
         let footer = footer_of(&bytes, size)?;
         ensure(footer.index_position == index_position, "footer")?;

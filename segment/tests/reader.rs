@@ -74,7 +74,8 @@ async fn a_large_index_is_read_with_two_requests() {
 async fn an_index_whose_place_is_known_is_read_with_one_request() {
     let (store, encoded) = (store(), segment(1, 10_000));
     put(&store, encoded.payload).await;
-    let read = read_index_at(&store, &path(), encoded.footer.index_position, encoded.size).await;
+    let read =
+        read_index_at(&store, &path(), encoded.footer.index_position, encoded.size, Purpose::Fetch).await;
     assert_eq!(read.unwrap(), (encoded.footer, encoded.index));
     assert_eq!(gets(&store), 1);
 }
@@ -85,7 +86,7 @@ async fn an_index_at_another_place_than_said_is_refused() {
     put(&store, encoded.payload).await;
     let index_position = encoded.footer.index_position;
     for (position, size) in [(index_position - 1, encoded.size), (index_position, encoded.size - 1)] {
-        let read = read_index_at(&store, &path(), position, size).await;
+        let read = read_index_at(&store, &path(), position, size, Purpose::Fetch).await;
         assert!(matches!(read, Err(ReadError::Format { .. })), "{read:?}");
     }
 }

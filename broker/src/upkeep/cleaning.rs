@@ -234,7 +234,7 @@ async fn replace(
         filter = rest;
         let Some(cleaned) = cleaned else { continue };
         let commit = Commit {
-            logs: vec![cleaned.record],
+            logs: vec![cleaned],
             removed: sources.iter().copied().map(ObjectRecord::Log).collect(),
             ..Commit::default()
         };

@@ -7,11 +7,11 @@ use super::{
     wal,
 };
 use crate::{
-    contents::{LOG_RANK, rank},
     logs::{Piece, walk},
+    view::is_compacted,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use thalweg_metadata::{LogRun, LogSegmentRecord, NewRows, SharedRecord, TopicRecord};
+use thalweg_metadata::{LogRun, LogSegmentRecord, NewRows, SharedRecord, TopicRecord, rank};
 use thalweg_segment::{Kind, LogId, Offset, SegmentId, wal_path};
 use uuid::Uuid;
 
@@ -129,17 +129,14 @@ fn logs_of(chosen: &[Candidate]) -> BTreeMap<LogId, Log> {
 /// In a topic that is compacted by key, what lies between two objects was compacted away, and the log segment behind it stands for it.
 /// Gives the segments that begin earlier by that, with their new first offset.
 fn close_gaps(evidence: &Evidence, logs: &mut BTreeMap<LogId, Log>) -> BTreeMap<SegmentId, Offset> {
-    let compacted = |topic: &&TopicRecord| {
-        topic.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
-    };
-    let topics = evidence.remembered.iter().flat_map(|all| &all.topics).filter(compacted);
+    let topics = evidence.remembered.iter().flat_map(|all| &all.topics).filter(|topic| is_compacted(topic));
     let mut moved = BTreeMap::new();
     for id in topics.flat_map(TopicRecord::log_ids) {
         let Some(log) = logs.get_mut(&id) else { continue };
         let gaps = walk(Offset(0), None, &mut log.pieces).gaps;
         for (from, to) in gaps.into_iter().filter(|(from, _)| from.0 > 0) {
             if let Some(piece) =
-                log.pieces.iter_mut().find(|piece| piece.base == to && piece.rank == LOG_RANK)
+                log.pieces.iter_mut().find(|piece| piece.base == to && piece.rank == rank(Kind::Log))
             {
                 piece.base = from;
                 moved.insert(piece.id, from);

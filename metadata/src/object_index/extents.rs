@@ -31,7 +31,7 @@ impl Extent {
     }
 
     fn rank(&self) -> u8 {
-        rank(&self.object)
+        rank(self.object.kind)
     }
 
     /// Its blocks, as its object's `index` lists them.
@@ -60,10 +60,10 @@ impl Extent {
     }
 }
 
-/// Which of two objects with the same batches serves a reader better: a log segment has the largest blocks and survives
-/// compaction, a manifest's blocks are small and lie in many objects.
-fn rank(object: &ObjectRef) -> u8 {
-    match object.kind {
+/// Which of two objects with the same batches readers see, by their kinds: the higher. A log segment has the largest blocks and
+/// survives compaction, a manifest's blocks are small and lie in many objects.
+pub fn rank(kind: Kind) -> u8 {
+    match kind {
         Kind::Log => 3,
         Kind::Shared => 2,
         Kind::FlushManifest => 1,
@@ -103,8 +103,8 @@ impl LogExtents {
 
     /// Notes that `object` has the state of the log at `end`. Of two that have the same, that of the better object counts.
     pub(super) fn note_state(&mut self, end: Offset, object: Arc<ObjectRef>) {
-        let known = self.state.as_ref().map(|(newest, object)| (*newest, rank(object)));
-        if known.is_none_or(|known| known < (end, rank(&object))) {
+        let known = self.state.as_ref().map(|(newest, object)| (*newest, rank(object.kind)));
+        if known.is_none_or(|known| known < (end, rank(object.kind))) {
             self.state = Some((end, object));
         }
     }

@@ -37,6 +37,16 @@ impl From<Arc<Index>> for Kept {
     }
 }
 
+impl ObjectRef {
+    /// Its index block: one range GET, of an object that is what its row says.
+    pub async fn read_index(&self, store: &Store, purpose: Purpose) -> Result<Index, ReadError> {
+        let ObjectShape { size, index_position, .. } = self.shape;
+        let (footer, index) = read_index_at(store, &self.path, index_position, size, purpose).await?;
+        let named = footer.check_name(self.kind, self.id.incarnation, self.id.number);
+        named.map_err(|source| malformed(&self.path, source)).map(|()| index)
+    }
+}
+
 impl Objects {
     pub(super) fn new(store: Store, cache_bytes: u64) -> Self {
         let indexes = Cache::builder()
@@ -67,13 +77,7 @@ impl Objects {
     }
 
     async fn read_index(&self, object: &ObjectRef) -> Result<Kept, ReadError> {
-        let ObjectShape { size, index_position, .. } = object.shape;
-        let (footer, index) = read_index_at(&self.store, &object.path, index_position, size).await?;
-        let expected = (object.kind, object.id.incarnation, object.id.number);
-        if (footer.kind, footer.writer, footer.number) != expected {
-            return Err(malformed(&object.path, FormatError::Malformed { what: "footer: another object's" }));
-        }
-        Ok(Arc::new(index).into())
+        Ok(Arc::new(object.read_index(&self.store, Purpose::Fetch).await?).into())
     }
 
     /// Keeps an index block that is at hand, where that can be done at once.

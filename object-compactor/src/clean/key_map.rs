@@ -34,11 +34,9 @@ impl KeyMap {
     /// A table of about `bytes` bytes, no larger than `keys` keys need, of which `load` (0 to 1) may be full. It holds offsets
     /// from `base` on.
     pub fn new(bytes: usize, keys: u64, load: f64, base: Offset, seed: u64) -> Self {
-        let load = load.clamp(0.1, 0.95);
-        let wanted = ((keys as f64 / load).ceil() as u64).saturating_add(1);
-        let slots = (bytes / SLOT_BYTES).max(2).min(usize::try_from(wanted).unwrap_or(usize::MAX)).max(2);
+        let slots = Self::memory(bytes, keys, load) / SLOT_BYTES;
         // One slot stays empty, so that every search ends.
-        let limit = ((slots as f64 * load) as usize).clamp(1, slots - 1);
+        let limit = ((slots as f64 * load.clamp(0.1, 0.95)) as usize).clamp(1, slots - 1);
         Self { slots: vec![Slot::default(); slots], limit, len: 0, base, seed }
     }
 

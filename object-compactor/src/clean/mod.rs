@@ -52,4 +52,4 @@ pub use key_map::KeyMap;
 pub use mapping::{Mapped, Mapping};
 pub use plan::{CleanSettings, Cleanable, LogToClean, groups};
 pub use records::{CleanError, RecordCodec, RecordKey};
-pub use rewrite::{Cleaned, Round, clean_group, first_timestamp, map_dirty};
+pub use rewrite::{Round, clean_group, first_timestamp, map_dirty};

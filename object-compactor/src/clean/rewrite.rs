@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use object_store::path::Path;
 use std::{ops::Range, sync::Arc, time::Duration};
-use thalweg_metadata::LogSegmentRecord;
+use thalweg_metadata::{LogSegmentRecord, ObjectRecord, ObjectRef};
 use thalweg_runtime::Runtime;
 use thalweg_segment::{
     Batch, BlockEntry, FormatError, Index, Kind, LogId, LogState, Offset, Purpose, SegmentId, Store,
-    check_block, read_index_at, read_states, segment_path, split_batches,
+    check_block, read_states, segment_path, split_batches,
 };
 
 /// Most bytes of one GET, beside a block that is larger.
@@ -37,13 +37,6 @@ pub struct Round {
     pub bytes_per_second: f64,
     /// What is larger is uploaded in parts of this size: at least 5 MiB, but in tests.
     pub part_bytes: u64,
-}
-
-/// A segment that takes the place of others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cleaned {
-    /// Its record. The object is in the store.
-    pub record: LogSegmentRecord,
 }
 
 /// A run of blocks that one GET brings.
@@ -96,8 +89,8 @@ pub async fn first_timestamp(
     Ok(None)
 }
 
-/// Writes what `filter` leaves of `sources`, adjacent segments, as one segment called `id`, whose record says that the log is clean up to
-/// `cleaned_to`. None where there is one source of which everything stays, unless it `must` be written.
+/// Writes what `filter` leaves of `sources`, adjacent segments, as one segment called `id`. Returns its record, which says that the log is
+/// clean up to `cleaned_to`. None where there is one source of which everything stays, unless it `must` be written.
 pub async fn clean_group(
     round: &Round,
     sources: &[LogSegmentRecord],
@@ -105,7 +98,7 @@ pub async fn clean_group(
     id: SegmentId,
     cleaned_to: Offset,
     must: bool,
-) -> Result<(Filter, Option<Cleaned>), CleanError> {
+) -> Result<(Filter, Option<LogSegmentRecord>), CleanError> {
     let mut indexes = Vec::with_capacity(sources.len());
     for source in sources {
         indexes.push(round.index(source).await?);
@@ -140,7 +133,7 @@ pub async fn clean_group(
         cleaned_to,
     };
     round.pace(unsent).await;
-    Ok((filter, Some(Cleaned { record })))
+    Ok((filter, Some(record)))
 }
 
 /// Goes through the segments of these indexes.
@@ -251,13 +244,9 @@ impl Round {
 
     /// Where a segment lies, and its index.
     async fn index(&self, segment: &LogSegmentRecord) -> Result<(Path, Index), CleanError> {
-        let path = segment_path(segment.id);
-        let shape = &segment.shape;
-        let (footer, index) = read_index_at(&self.store, &path, shape.index_position, shape.size).await?;
-        let name = SegmentId { incarnation: footer.writer, number: footer.number };
-        if (footer.kind, name) != (Kind::Log, segment.id) {
-            return Err(malformed(&path, "footer: another object's"));
-        }
+        let object = ObjectRef::of(&ObjectRecord::Log(*segment));
+        let index = object.read_index(&self.store, Purpose::Fetch).await?;
+        let path = object.path.clone();
         if index.blocks.iter().any(|block| block.log != self.log) {
             return Err(malformed(&path, "index block: another log's"));
         }

@@ -1,6 +1,6 @@
 use super::{
-    Cleaned, Filter, FilterSettings, KeyMap, LastBatches, Mapped, Mapping, Round, clean_group,
-    first_timestamp, map_dirty,
+    Filter, FilterSettings, KeyMap, LastBatches, Mapped, Mapping, Round, clean_group, first_timestamp,
+    map_dirty,
     plain::{Plain, records},
 };
 use object_store::memory::InMemory;
@@ -55,7 +55,12 @@ impl World {
         Filter::new(mapped, aborted, LastBatches::default(), settings, self.round.codec.clone())
     }
 
-    async fn clean(&self, sources: &[LogSegmentRecord], filter: Filter, must: bool) -> Option<Cleaned> {
+    async fn clean(
+        &self,
+        sources: &[LogSegmentRecord],
+        filter: Filter,
+        must: bool,
+    ) -> Option<LogSegmentRecord> {
         let id = SegmentId { number: 99, ..self.segments[0].id };
         clean_group(&self.round, sources, filter, id, Offset(5), must).await.unwrap().1
     }
@@ -91,7 +96,7 @@ async fn segments_become_one_that_covers_the_offsets_of_all() {
     ])
     .await;
     let filter = world.filter(Offset(10), &[]).await;
-    let cleaned = world.clean(&world.segments, filter, false).await.unwrap().record;
+    let cleaned = world.clean(&world.segments, filter, false).await.unwrap();
     assert_eq!((cleaned.base_offset, cleaned.end_offset), (Offset(10), Offset(15)));
     assert_eq!((cleaned.log, cleaned.cleaned_to), (LOG, Offset(5)));
     let (footer, index, batches, state) = world.read(&cleaned).await;
@@ -106,7 +111,7 @@ async fn a_segment_of_which_all_goes_keeps_the_headers_of_its_first_and_last_bat
     let all = vec![batch(0, &["a"]), batch(1, &["b"]), batch(2, &["c", "c"])];
     let world = World::of([all, vec![batch(4, &["a", "b", "c"])]]).await;
     let filter = world.filter(Offset(0), &[]).await;
-    let cleaned = world.clean(&world.segments[..1], filter, false).await.unwrap().record;
+    let cleaned = world.clean(&world.segments[..1], filter, false).await.unwrap();
     let (_, index, batches, state) = world.read(&cleaned).await;
     let offsets = |batch: &Batch| (batch.base_offset().0, batch.end_offset().0, batch.record_count());
     assert_eq!(batches.iter().map(offsets).collect::<Vec<_>>(), [(0, 1, 0), (2, 4, 0)]);
@@ -121,7 +126,7 @@ async fn a_segment_of_which_everything_stays_is_written_only_where_it_must() {
     let filter = world.filter(Offset(0), &[]).await;
     assert_eq!(world.clean(&world.segments[..1], filter, false).await, None);
     let filter = world.filter(Offset(0), &[]).await;
-    let cleaned = world.clean(&world.segments[..1], filter, true).await.unwrap().record;
+    let cleaned = world.clean(&world.segments[..1], filter, true).await.unwrap();
     let (.., batches, _) = world.read(&cleaned).await;
     assert_eq!(offsets(&batches), [0, 1]);
 }
@@ -145,7 +150,7 @@ async fn an_aborted_transaction_is_told_of_where_its_marker_stays() {
         last_stable_offset: Offset(3),
     };
     let filter = world.filter(Offset(0), &[aborted]).await;
-    let cleaned = world.clean(&world.segments, filter, false).await.unwrap().record;
+    let cleaned = world.clean(&world.segments, filter, false).await.unwrap();
     let (_, index, batches, _) = world.read(&cleaned).await;
     assert_eq!(offsets(&batches), [1, 2], "the data is gone, the marker is not");
     assert_eq!(index.aborted, [(LOG, aborted)]);
@@ -160,7 +165,7 @@ async fn a_segment_larger_than_a_part_is_uploaded_in_parts_unless_nothing_of_it_
     assert_eq!(world.clean(&world.segments[1..], filter, false).await, None);
     assert_eq!(requests(&world), 0);
     let filter = world.filter(Offset(0), &[]).await;
-    let cleaned = world.clean(&world.segments, filter, false).await.unwrap().record;
+    let cleaned = world.clean(&world.segments, filter, false).await.unwrap();
     assert!(requests(&world) > 3, "begun, parts, completed");
     let (.., batches, _) = world.read(&cleaned).await;
     assert_eq!(offsets(&batches), [7, 8, 9, 10, 11, 12]);

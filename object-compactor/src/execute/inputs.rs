@@ -6,8 +6,8 @@ use object_store::path::Path;
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use thalweg_metadata::{Extent, ObjectRef};
 use thalweg_segment::{
-    AbortedTransaction, BlockEntry, Footer, FormatError, Index, Kind, LogId, Offset, Purpose, ReadError,
-    StateEntry, Store,
+    AbortedTransaction, BlockEntry, FormatError, Index, Kind, LogId, Offset, Purpose, ReadError, StateEntry,
+    Store,
 };
 
 /// Everything that is known before the first block is read.
@@ -65,7 +65,7 @@ pub(super) async fn read(store: &Store, plan: &Plan) -> Result<Inputs, ExecuteEr
     let wanted = wanted_of(plan);
     for (input, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| !wanted.is_empty()) {
         let object = reading.inputs.objects[input].clone();
-        let index = read_index(store, &object).await?;
+        let index = object.read_index(store, Purpose::Compaction).await?;
         reading.inputs.read += object.shape.size - object.shape.index_position;
         for one in wanted {
             reading.take(one, &object, &index)?;
@@ -94,24 +94,6 @@ fn wanted_of(plan: &Plan) -> Vec<Vec<Asked<'_>>> {
         }
     }
     wanted
-}
-
-/// Reads footer and index where the object's row says they lie.
-async fn read_index(store: &Store, object: &ObjectRef) -> Result<Index, ReadError> {
-    let range = object.shape.index_position..object.shape.size;
-    let bytes = store.get_range(&object.path, range, Purpose::Compaction).await?;
-    let read = || {
-        let (index, footer) =
-            bytes.split_last_chunk::<{ Footer::LEN }>().ok_or(FormatError::Malformed { what: "footer" })?;
-        let footer = Footer::decode(footer)?;
-        let found = (footer.kind, footer.writer, footer.number, footer.index_position);
-        let expected = (object.kind, object.id.incarnation, object.id.number, object.shape.index_position);
-        if found != expected {
-            return Err(FormatError::Malformed { what: "footer: another object's" });
-        }
-        footer.read_index(index)
-    };
-    read().map_err(|source| ReadError::Format { path: object.path.clone(), source })
 }
 
 struct Reading {

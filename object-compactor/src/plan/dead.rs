@@ -2,17 +2,13 @@
 
 use super::{MOST_REMOVED, Object, Plan, Planner, Work};
 use thalweg_metadata::ObjectRecord;
-use thalweg_segment::Kind;
 
 impl Planner<'_> {
     /// Removes them without reading a byte. Not before what a recovery adopted is rewritten: where its aborted transactions began
     /// is only told by the states before it, which may be all that is left of a dead object.
     pub(super) fn remove_dead(&mut self) {
         let snapshot = self.snapshot;
-        let is_adopted = |(at, object): (usize, &Object)| {
-            object.kind() == Kind::Manifest && object.parts > 0 && !snapshot.damaged.contains(&at)
-        };
-        if snapshot.objects.iter().enumerate().any(is_adopted) {
+        if snapshot.adopted().next().is_some() {
             return;
         }
         let dead: Vec<usize> =

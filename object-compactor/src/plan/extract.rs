@@ -1,6 +1,6 @@
 //! Logs with enough bytes in shared segments get segments of their own.
 
-use super::{LogParts, Move, OPERATIONS, Part, Place, Plan, Planner, Source, Work, segments};
+use super::{LogParts, Move, OPERATIONS, Part, Place, Plan, Planner, Work, bytes_of, segments};
 use std::collections::BTreeMap;
 use thalweg_segment::LogId;
 
@@ -11,7 +11,7 @@ impl Planner<'_> {
         let mut open = Extraction::default();
         for (log, parts) in &snapshot.logs {
             for run in self.large_runs(*log, parts) {
-                let bytes: u64 = run.iter().map(|part| part.bytes).sum();
+                let bytes = bytes_of(run);
                 let rows = segments(bytes, self.sizes);
                 if open.rows > 0 && (open.bytes + bytes > self.sizes.plan || open.rows + rows > OPERATIONS) {
                     self.end(&mut open);
@@ -30,7 +30,7 @@ impl Planner<'_> {
             self.snapshot.is_shared(part.object) && !self.snapshot.damaged.contains(&part.object)
         };
         let runs = log.parts.chunk_by(|a, b| shared(a) && shared(b));
-        let large = runs.filter(|run| shared(&run[0]) && bytes(run) >= least(run));
+        let large = runs.filter(|run| shared(&run[0]) && bytes_of(run) >= least(run));
         large.flat_map(|run| self.pieces(run, least(run))).collect()
     }
 
@@ -38,8 +38,8 @@ impl Planner<'_> {
     fn pieces<'a>(&self, run: &'a [Part], least: u64) -> Vec<&'a [Part]> {
         let (mut pieces, mut from) = (Vec::new(), 0);
         for at in 1..=run.len() {
-            let full = run.get(at).is_none_or(|next| bytes(&run[from..at]) + next.bytes > self.sizes.plan);
-            if full && bytes(&run[from..at]) >= least {
+            let full = run.get(at).is_none_or(|next| bytes_of(&run[from..at]) + next.bytes > self.sizes.plan);
+            if full && bytes_of(&run[from..at]) >= least {
                 pieces.push(&run[from..at]);
                 from = at;
             }
@@ -62,10 +62,6 @@ impl Planner<'_> {
     }
 }
 
-fn bytes(parts: &[Part]) -> u64 {
-    parts.iter().map(|part| part.bytes).sum()
-}
-
 /// A plan in the making.
 #[derive(Default)]
 struct Extraction {
@@ -81,10 +77,10 @@ impl Extraction {
         let sources = run.iter().map(|part| {
             let next = self.inputs.len();
             let input = *self.inputs.entry(part.object).or_insert(next);
-            Source { input, base: part.base, end: part.end, bytes: part.bytes }
+            part.source(input)
         });
         let sources: Vec<_> = sources.collect();
-        self.bytes += bytes(run);
+        self.bytes += bytes_of(run);
         self.rows += rows;
         self.moves.push(Move { log, start: parts.start, sources, to: Place::Own, newest_state: None });
     }

@@ -1,7 +1,7 @@
 //! Small log segments that are adjacent in their log become larger ones.
 
 use super::{
-    LogParts, MOST_REMOVED, Move, OPERATIONS, Part, Place, Plan, Planner, REMOVAL, Source, Work,
+    LogParts, MOST_REMOVED, Move, OPERATIONS, Part, Place, Plan, Planner, REMOVAL, Work, bytes_of,
     runs::{Limits, Weight, worthwhile},
 };
 use thalweg_metadata::ObjectRecord;
@@ -24,7 +24,7 @@ impl Planner<'_> {
         let mut open = empty();
         let mut plans = Vec::new();
         for (log, parts, run) in merges {
-            let bytes: u64 = run.iter().map(|part| part.bytes).sum();
+            let bytes = bytes_of(run);
             // A row for the result, and one more should it come out larger than it was thought.
             let operations = open.operations(self.sizes) + run.len() * REMOVAL + 2;
             if !open.moves.is_empty() && (operations > OPERATIONS || open.bytes + bytes > self.sizes.plan) {
@@ -53,11 +53,8 @@ impl Planner<'_> {
     /// How far log compaction has cleaned a log. What is clean is not merged with what is dirty: a log is cleaned again once enough of
     /// its bytes are dirty, and a segment of both counts as dirty.
     fn cleaned_to(&self, log: &LogParts) -> Offset {
-        let of_part = |part: &Part| match &self.snapshot.objects[part.object].record {
-            ObjectRecord::Log(record) => record.cleaned_to,
-            ObjectRecord::Shared(_) => Offset(0),
-        };
-        log.parts.iter().map(of_part).max().unwrap_or_default()
+        let of_parts = log.parts.iter().map(|part| self.snapshot.objects[part.object].record.cleaned_to());
+        of_parts.max().unwrap_or_default()
     }
 
     fn runs_in<'a>(&self, log: &LogParts, stretch: &'a [Part]) -> Vec<&'a [Part]> {
@@ -83,12 +80,7 @@ impl Planner<'_> {
     fn push(&self, plan: &mut Plan, log: LogId, parts: &LogParts, run: &[Part]) {
         let first = plan.inputs.len();
         plan.inputs.extend(run.iter().map(|part| self.snapshot.objects[part.object].record));
-        let sources = run.iter().enumerate().map(|(nth, part)| Source {
-            input: first + nth,
-            base: part.base,
-            end: part.end,
-            bytes: part.bytes,
-        });
+        let sources = run.iter().enumerate().map(|(nth, part)| part.source(first + nth));
         let state = parts.state.and_then(|(end, object)| {
             let nth = run.iter().position(|part| part.object == object)?;
             Some((first + nth, end))

@@ -1,7 +1,7 @@
 //! Shared segments and manifests become fewer and larger shared segments.
 
 use super::{
-    LogParts, MOST_REMOVED, Move, Part, Place, Plan, Planner, Source, Work,
+    LogParts, MOST_REMOVED, Move, Part, Place, Plan, Planner, Work,
     runs::{Limits, Weight, worthwhile},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +20,8 @@ impl Planner<'_> {
             .map(<[usize]>::to_vec)
             .filter(|stretch| !stretch.is_empty())
             .collect();
-        let mut groups: Vec<Vec<usize>> =
-            stretches.iter().flat_map(|stretch| self.manifests(stretch)).collect();
-        let (oversized, fitting): (Vec<_>, Vec<_>) =
-            groups.drain(..).partition(|group| self.is_oversized(group));
-        groups = fitting;
+        let manifests = stretches.iter().flat_map(|stretch| self.manifests(stretch));
+        let (oversized, mut groups): (Vec<_>, Vec<_>) = manifests.partition(|group| self.is_oversized(group));
         self.taken.extend(groups.iter().chain(&oversized).flatten());
         let stretches = if self.adopted_will_be_left(&groups) { &[][..] } else { &stretches[..] };
         for stretch in stretches {
@@ -44,10 +41,7 @@ impl Planner<'_> {
     /// before it has to stay until then: a merge leaves out what is below the start of its log, and its states.
     fn adopted_will_be_left(&self, groups: &[Vec<usize>]) -> bool {
         let rewritten: BTreeSet<usize> = groups.iter().flatten().copied().collect();
-        self.snapshot.objects.iter().enumerate().any(|(at, object)| {
-            let is_adopted = object.kind() == Kind::Manifest && object.parts > 0;
-            is_adopted && !rewritten.contains(&at) && !self.snapshot.damaged.contains(&at)
-        })
+        self.snapshot.adopted().any(|at| !rewritten.contains(&at))
     }
 
     fn limits(&self) -> Limits {
@@ -160,9 +154,7 @@ fn share(whole: u64, part: u64, of: u64) -> u64 {
 }
 
 fn shared_move(log: LogId, parts: &LogParts, run: &[Part], input: impl Fn(usize) -> usize) -> Move {
-    let source =
-        |part: &Part| Source { input: input(part.object), base: part.base, end: part.end, bytes: part.bytes };
-    let sources = run.iter().map(source).collect();
+    let sources = run.iter().map(|part| part.source(input(part.object))).collect();
     Move { log, start: parts.start, sources, to: Place::Shared, newest_state: None }
 }
 

@@ -1,5 +1,6 @@
 //! The object index as plans see it: small, and without what is dead.
 
+use super::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use thalweg_metadata::{Extent, IndexSnapshot, LogSnapshot, ObjectRecord};
 use thalweg_segment::{Kind, LogId, Offset, SegmentId};
@@ -54,6 +55,19 @@ pub struct Part {
     pub bytes: u64,
     /// Which of the snapshot's objects.
     pub object: usize,
+}
+
+impl Part {
+    /// The same as a plan's source: the part of its input `input`.
+    pub(super) fn source(&self, input: usize) -> Source {
+        let &Self { base, end, bytes, .. } = self;
+        Source { input, base, end, bytes }
+    }
+}
+
+/// Bytes of several, about.
+pub(super) fn bytes_of(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| part.bytes).sum()
 }
 
 impl Object {
@@ -134,6 +148,13 @@ impl Snapshot {
             self.objects[object].states += 1;
         }
         self.logs.insert(log, parts);
+    }
+
+    /// What recoveries adopted and readers see, but for what can't be read.
+    pub(super) fn adopted(&self) -> impl Iterator<Item = usize> + '_ {
+        let all = self.objects.iter().enumerate();
+        let seen = all.filter(|(_, object)| object.kind() == Kind::Manifest && object.parts > 0);
+        seen.map(|(at, _)| at).filter(|at| !self.damaged.contains(at))
     }
 
     /// Whether an object holds batches of many logs.
