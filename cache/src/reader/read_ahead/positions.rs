@@ -83,9 +83,10 @@ impl<H> Positions<H> {
     /// bytes are there.
     pub(super) fn begins(&mut self, log: LogId, from: Offset, now: Instant) -> Option<Plan> {
         let id = self.at(log, from)?;
-        self.grow(id, from, now);
+        let fair = self.fair_window(now, id);
         let position = self.positions.get_mut(&id)?;
         position.used = now;
+        position.grow(from, fair);
         position.plan(id)
     }
 
@@ -101,9 +102,10 @@ impl<H> Positions<H> {
         let Some(id) = self.at(log, from) else {
             return (None, self.add(log, (from, to), bytes, now));
         };
-        self.positions.get_mut(&id).expect("it was just found").bytes = bytes;
-        self.grow(id, from, now);
+        let fair = self.fair_window(now, id);
         let position = self.positions.get_mut(&id).expect("it was just found");
+        position.bytes = bytes;
+        position.grow(from, fair);
         (position.last, position.used) = (from, now);
         position.next = position.next.max(to);
         position.ahead = position.ahead.max(position.next);
@@ -149,19 +151,6 @@ impl<H> Positions<H> {
         };
         self.positions.insert(id, position);
         dropped
-    }
-
-    /// Doubles the window of a position where a read from `from` goes on from the last one, once for all who read there; up to its
-    /// part of the budget.
-    fn grow(&mut self, id: PositionId, from: Offset, now: Instant) {
-        if !self.positions.get(&id).is_some_and(|position| position.may_grow(from)) {
-            return;
-        }
-        let fair = self.fair_window(now, id);
-        if let Some(position) = self.positions.get_mut(&id) {
-            let doubled = position.window.max(position.bytes).saturating_mul(2).max(FIRST_WINDOW);
-            (position.window, position.grown_at) = (doubled.min(fair), Some(from));
-        }
     }
 
     /// An equal part of the budget for each position where something was read lately.
@@ -216,8 +205,13 @@ impl<H> Positions<H> {
 }
 
 impl<H> Position<H> {
-    fn may_grow(&self, from: Offset) -> bool {
-        self.next == from && self.grown_at != Some(from)
+    /// Doubles the window where a read from `from` goes on from the last one, once for all who read there; `fair` bytes at most.
+    fn grow(&mut self, from: Offset, fair: usize) {
+        if self.next == from && self.grown_at != Some(from) {
+            self.window = self.window.max(self.bytes).saturating_mul(2).max(FIRST_WINDOW);
+            self.grown_at = Some(from);
+        }
+        self.window = self.window.min(fair);
     }
 
     /// What is missing from the window, once that is half of it, so that it can be read in large pieces.
