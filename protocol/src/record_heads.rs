@@ -39,8 +39,8 @@ pub enum UnpackError {
     Record(#[from] RecordError),
 }
 
-/// The heads of a batch's records. Every record is checked to its end, as [`crate::Records`] does. After an error there are no
-/// more.
+/// The heads of a batch's records. Every record is checked to its end, as [`crate::Records`] does; of one that is cut off, the
+/// first fault before the cut is told. After an error there are no more.
 pub struct RecordHeads<'a> {
     reader: Reader<'a>,
     count: i32,

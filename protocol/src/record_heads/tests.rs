@@ -31,6 +31,16 @@ fn heads(codec: Compression, packed: &[u8], count: i32) -> Result<Vec<RecordHead
     RecordHeads::new(Unpacking::new(codec, packed, CAP)?, count).collect()
 }
 
+fn record_at_fault(error: RecordError) -> Option<i32> {
+    match error {
+        RecordError::Truncated { index }
+        | RecordError::BadVarint { index }
+        | RecordError::BadLength { index }
+        | RecordError::BadHeaders { index } => Some(index),
+        RecordError::Trailing { .. } => None,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -57,8 +67,13 @@ proptest! {
         plain[at] = byte;
         plain.truncate(cut.index(plain.len() + 1).max(at));
         let packed = compress(Compression::Zstd, None, &plain.clone().into()).expect("compresses");
-        let expected = heads_of(&plain, count).map_err(UnpackError::from);
-        prop_assert_eq!(heads(Compression::Zstd, &packed, count), expected);
+        match (heads(Compression::Zstd, &packed, count), heads_of(&plain, count)) {
+            // A record that is cut off may have another fault, which comes before the cut.
+            (Err(UnpackError::Record(told)), Err(RecordError::Truncated { index })) => {
+                prop_assert_eq!(record_at_fault(told), Some(index), "{}", told);
+            }
+            (told, expected) => prop_assert_eq!(told, expected.map_err(UnpackError::from)),
+        }
     }
 
     #[test]
