@@ -319,6 +319,12 @@ impl ObjectIndex {
         self.0.logs.read().extents.get(&log).map(LogExtents::end).unwrap_or_default()
     }
 
+    /// How many rewrites have replaced something of `log`, in this process's life. What is read in several steps is of one piece
+    /// where it is the same before and after them.
+    pub fn rewrites(&self, log: LogId) -> u64 {
+        self.0.logs.read().extents.get(&log).map(LogExtents::rewrites).unwrap_or_default()
+    }
+
     /// The extents of `log` in order. Adjacent, without overlap as a reader sees them.
     pub fn extents(&self, log: LogId) -> Vec<Extent> {
         self.extents_from(log, Offset(0))

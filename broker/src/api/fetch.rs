@@ -47,6 +47,14 @@ struct Round {
     urgent: bool,
 }
 
+/// What a partition has for a reader.
+struct Isolated {
+    slices: Slices,
+    charge: Charge,
+    /// Told where the reader wants committed data, and some of this is part of a transaction.
+    aborted: Option<Vec<AbortedTransaction>>,
+}
+
 impl Handlers {
     pub(super) async fn fetch(
         &self,
@@ -255,23 +263,47 @@ impl Handlers {
             return Ok(partition);
         }
         if wanted.offset < limit
-            && let Some((slices, charge)) =
-                self.read_charged(log, wanted.offset, limit, max_bytes, at_least_one).await?
+            && let Some(isolated) =
+                self.read_isolated(log, wanted.offset, limit, max_bytes, at_least_one, demand).await?
         {
-            if demand.committed_only && slices.transactional {
-                let aborted = self.broker.aborted(log, wanted.offset, slices.end).await;
-                let aborted = aborted.map_err(|error| read_error(log, &error))?;
-                partition.aborted_transactions = Some(aborted.iter().map(told).collect());
-            }
-            round.bytes += slices.len;
-            round.held.push(charge);
-            round.held.extend(slices.held);
-            partition.records = slices.chunks;
+            round.bytes += isolated.slices.len;
+            round.held.push(isolated.charge);
+            round.held.extend(isolated.slices.held);
+            partition.records = isolated.slices.chunks;
+            partition.aborted_transactions = isolated.aborted;
         }
         if demand.committed_only {
             partition.aborted_transactions.get_or_insert_default();
         }
         Ok(partition)
+    }
+
+    /// Reads what there is room for, and for a reader of committed data who of it was aborted. Both from the same side of every
+    /// rewrite of the log: cleaning removes aborted records, and with them what the index tells of them.
+    async fn read_isolated(
+        &self,
+        log: &Log,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+        first: bool,
+        demand: &Demand,
+    ) -> Result<Option<Isolated>, ErrorCode> {
+        let index = self.broker.topics.index();
+        loop {
+            let rewrites = index.rewrites(log.id());
+            let read = self.read_charged(log, from, limit, max_bytes, first).await?;
+            let Some((slices, charge)) = read else { return Ok(None) };
+            if !demand.committed_only || !slices.transactional {
+                return Ok(Some(Isolated { slices, charge, aborted: None }));
+            }
+            let aborted = self.broker.aborted(log, from, slices.end).await;
+            let aborted = aborted.map_err(|error| read_error(log, &error))?;
+            if index.rewrites(log.id()) == rewrites {
+                let aborted = Some(aborted.iter().map(told).collect());
+                return Ok(Some(Isolated { slices, charge, aborted }));
+            }
+        }
     }
 
     /// Reads what there is room for. The room is taken first: data that waits for room would keep its memory, uncharged, for

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
-use object_store::memory::InMemory;
+use object_store::{
+    memory::InMemory,
+    throttle::{ThrottleConfig, ThrottledStore},
+};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use std::{
@@ -52,7 +55,7 @@ const CLUSTER: &str = "a-cluster";
 /// What outlives a broker.
 #[derive(Clone)]
 struct Durable {
-    objects: Arc<InMemory>,
+    objects: Arc<ThrottledStore<InMemory>>,
     metadata: MemoryKv,
 }
 
@@ -94,9 +97,15 @@ pub struct Bed {
 impl Bed {
     /// A broker with nothing in it and these settings.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
-        let durable = Durable { objects: Arc::new(InMemory::new()), metadata: MemoryKv::exclusive() };
+        let objects = Arc::new(ThrottledStore::new(InMemory::new(), ThrottleConfig::default()));
+        let durable = Durable { objects, metadata: MemoryKv::exclusive() };
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Self::on(durable, settings.collect()).await
+    }
+
+    /// From now on every GET takes this long.
+    pub fn slow_reads(&self, time: Duration) {
+        self.durable.objects.config_mut(|config| config.wait_get_per_call = time);
     }
 
     /// The next life of the broker on the same stores. What the one before has not flushed is recovered.

@@ -8,13 +8,20 @@ use super::{
     versions::furnished_with,
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 use thalweg_broker::{topics::OFFSETS_TOPIC, upkeep::cleaning::Cleaner};
 use thalweg_protocol::{Compression, ErrorCode, Records, compress, decompress, messages::*};
 use thalweg_segment::{
     Attributes, Batch, Offset, split_batches,
     testing::{BatchBuilder, Record},
 };
+use tokio::time::timeout;
 
 const LATEST: i16 = 13;
 /// Every topic is compacted, and a flush of 64 KiB of a log is a segment of its own.
@@ -297,6 +304,80 @@ async fn readers_of_committed_data_see_no_aborted_record_and_all_that_was_commit
     // The producer goes on where it was.
     let records = batch(&with_values(&all[..2], 9)).producer(producer.0, producer.1, 0).transactional();
     assert_eq!(produce(&bed, &world, records.bytes()).await, (0, offset));
+}
+
+/// Polls `future` this many times, each time but the first once it was woken. None where that isn't enough.
+async fn advance<F: Future>(mut future: Pin<&mut F>, polls: usize) -> Option<F::Output> {
+    let mut left = polls;
+    let polled = poll_fn(|context| {
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    polled.await
+}
+
+/// Whether the values 3 and 4 were committed and 2 was aborted, as a reader of committed data takes what it fetched.
+fn is_as_committed(batches: &[Batch], aborted: &BTreeSet<(i64, i64)>) -> bool {
+    let of_aborted = |batch: &&Batch| {
+        let entry = batch.entry();
+        aborted.contains(&(entry.producer_id.0, entry.base_offset.0))
+    };
+    let shown: Vec<Batch> = batches.iter().filter(|batch| !of_aborted(batch)).cloned().collect();
+    let values: BTreeSet<_> = records(&shown).into_iter().filter_map(|record| record.value).collect();
+    (values.contains(&vec![3; 1000]) || values.contains(&vec![4; 1000])) && !values.contains(&vec![2; 1000])
+}
+
+/// Two rounds: the first removes what was aborted, the second its marker, and what the index tells of it.
+async fn clean_twice(bed: &Bed, world: &World) {
+    clean(bed).await;
+    let more = batch(&with_values(&keys(0..80), 4)).bytes();
+    assert_eq!(produce(bed, world, more).await.0, 0);
+    clean(bed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn cleaning_that_comes_in_between_shows_no_aborted_record_to_a_reader_of_committed_data() {
+    let settings = [&SETTINGS[..], &[("log.cleaner.delete.retention.ms", "0")]].concat();
+    for polls in 1.. {
+        let (bed, world) = furnished_with(&settings).await;
+        find_coordinator(&bed, 1, "an-id").await;
+        let all = keys(0..80);
+        let mut producer = init(&bed, 60_000).await;
+        for (value, commit) in [(1, true), (2, false), (3, true)] {
+            let records = batch(&with_values(&all, value)).producer(producer.0, producer.1, 0);
+            let (code, offset) = produce(&bed, &world, records.transactional().bytes()).await;
+            assert_eq!(code, 0);
+            producer = end(&bed, 5, producer, commit).await.1;
+            until_stable(&bed, &world, offset + 81).await;
+            bed.broker.wal.flush().await.expect("memory takes it");
+        }
+        // From the object store, for which the reader waits.
+        let bed = restarted(bed).await;
+        bed.slow_reads(Duration::from_millis(1));
+        let mut fetched = pin!(fetch(&bed, &world, 0));
+        let mut early = advance(fetched.as_mut(), polls).await;
+        if early.is_some() {
+            assert!(polls > 3, "the reader waits several times");
+            break;
+        }
+        let mut cleaning = pin!(clean_twice(&bed, &world));
+        while timeout(Duration::from_secs(60), cleaning.as_mut()).await.is_err() {
+            // It waits for something that the reader reads.
+            early = match early {
+                Some(_) => panic!("cleaning does not come to its end"),
+                None => advance(fetched.as_mut(), 1).await,
+            };
+        }
+        let (batches, aborted) = match early {
+            Some(fetched) => fetched,
+            None => fetched.await,
+        };
+        assert!(is_as_committed(&batches, &aborted), "after {polls} polls: {aborted:?} of {batches:?}");
+    }
 }
 
 #[tokio::test]

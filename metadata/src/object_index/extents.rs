@@ -76,6 +76,7 @@ pub fn rank(kind: Kind) -> u8 {
 pub(super) struct LogExtents {
     sorted: Vec<Extent>,
     state: Option<(Offset, Arc<ObjectRef>)>,
+    rewrites: u64,
 }
 
 impl LogExtents {
@@ -113,6 +114,12 @@ impl LogExtents {
     pub(super) fn drop_objects(&mut self, gone: &BTreeSet<SegmentId>) {
         self.sorted.retain(|extent| !gone.contains(&extent.object.id));
         self.state.take_if(|(_, object)| gone.contains(&object.id));
+        self.rewrites += 1;
+    }
+
+    /// How often a part of it was replaced.
+    pub(super) fn rewrites(&self) -> u64 {
+        self.rewrites
     }
 
     /// Whether one of `objects` holds anything of this.

@@ -255,7 +255,9 @@ async fn a_rewrite_takes_the_place_of_what_it_removes_also_after_a_restart() {
     };
     assert!(index.keeps_ends(&rewrite, Some(&rest_index)));
     flushes.commit(&rewrite).await;
+    assert_eq!((index.rewrites(one), index.rewrites(two)), (0, 0), "a flush replaces nothing");
     index.rewrite(&rewrite, Some(rest_index));
+    assert_eq!((index.rewrites(one), index.rewrites(two)), (1, 1));
     for index in [index, flushes.load().await] {
         assert_eq!(shape_of(&index, one), [(0, 10, Kind::Log)]);
         assert_eq!(shape_of(&index, two), [(0, 1, Kind::Shared)]);
