@@ -30,7 +30,7 @@ use thalweg_metadata::{
 };
 use thalweg_object_compactor::deletion::Deletion;
 use thalweg_runtime::{Budget, Runtime};
-use thalweg_segment::{Incarnation, LogId, Store};
+use thalweg_segment::{Incarnation, LogId, ReadError, Store, StoreError};
 use thalweg_wal::{OwnedLog, RecoveryError, Wal, WalError, take_over};
 use tokio::sync::watch;
 
@@ -60,6 +60,18 @@ impl StartError {
             return false;
         };
         error.kind() == MetadataErrorKind::Fenced
+    }
+
+    /// Whether an object is missing.
+    fn is_missing(&self) -> bool {
+        let (Self::Index(IndexError::Read(ReadError::Store(error)))
+        | Self::Recovery(
+            RecoveryError::Store(error) | RecoveryError::Index(IndexError::Read(ReadError::Store(error))),
+        )) = self
+        else {
+            return false;
+        };
+        matches!(error, StoreError::NotFound { .. })
     }
 }
 
@@ -177,7 +189,10 @@ impl Broker {
         let metadata = Metadata::new(kv, runtime.clone());
         metadata.check_whole().await?;
         let record = metadata.register(settings.broker, settings.wal.window).await?;
-        let (index, settled) = recover(&runtime, &store, &metadata, &record).await?;
+        let (index, settled) = match recover(&runtime, &store, &metadata, &record).await {
+            Ok(recovered) => recovered,
+            Err(error) => return Err(cause(&metadata, &record, error).await),
+        };
         let owner = metadata.take_ownership(&record).await?;
         tracing::info!(incarnation = %record.incarnation, epoch = %owner.leader_epoch, "owns all logs");
 
@@ -199,6 +214,7 @@ impl Broker {
         let reader = BlockReader::new(runtime.clone(), store.clone(), index.clone(), blocks, registry);
         let compaction = Compaction::new(store.clone(), index.clone(), settings.compaction.clone(), registry);
         let incarnation = record.incarnation;
+        let registered = record.clone();
         let wal = Wal::start(
             runtime.clone(),
             store.clone(),
@@ -220,8 +236,9 @@ impl Broker {
         let topics = match topics {
             Ok(topics) => topics,
             Err(error) => {
+                let error = cause(&metadata, &registered, error.into()).await;
                 retire(&wal).await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         // Whoever was paused since it became the owner may have read what its successor has written by now.
@@ -303,6 +320,18 @@ impl Broker {
             tracing::warn!(%error, "the metadata store did not close in good order");
         }
         Ok(())
+    }
+}
+
+/// Why a start failed. Whoever has overtaken this broker may have replaced, and deleted, an object that it was still reading: then
+/// that is the reason, and not that the object is missing.
+async fn cause(metadata: &Metadata, record: &IncarnationRecord, error: StartError) -> StartError {
+    if !error.is_missing() {
+        return error;
+    }
+    match metadata.confirm(record).await {
+        Ok(()) => error,
+        Err(overtaken) => overtaken.into(),
     }
 }
 

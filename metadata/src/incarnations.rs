@@ -220,6 +220,19 @@ impl Metadata {
         }
     }
 
+    /// Fails with `Fenced` unless `record`'s incarnation is open and its record as given: also where only a write shows it.
+    ///
+    /// Who fails while it starts asks this: a successor that it doesn't know of deletes what it still reads.
+    pub async fn confirm(&self, record: &IncarnationRecord) -> Result<(), MetadataError> {
+        let mut call = self.call();
+        loop {
+            call.check_open(record).await?;
+            if call.transact(record.replaced_by(record)).await? == Outcome::Applied {
+                return Ok(());
+            }
+        }
+    }
+
     /// Who owns the logs.
     pub async fn owner(&self) -> Result<Option<OwnerRecord>, MetadataError> {
         let stored = self.call().get(keys::OWNER).await?;

@@ -151,12 +151,15 @@ async fn nothing_is_committed_after_a_raise() {
         let held = open(&metadata, 1).await;
         let held = metadata.commit(&held, one_segment(&held, 0)).await.unwrap();
         faulty.plan([fault]);
+        metadata.confirm(&held).await.unwrap();
+        faulty.plan([fault]);
         let raised = metadata.raise(held.incarnation, BrokerEpoch(9)).await.unwrap();
         let state = IncarnationState::Fencing { ballot: BrokerEpoch(9) };
         assert_eq!(raised, IncarnationRecord { state, ..held.clone() });
         faulty.plan([fault]);
         assert_eq!(kind(metadata.commit(&held, one_segment(&held, 1)).await), MetadataErrorKind::Fenced);
         assert_eq!(kind(metadata.take_ownership(&held).await), MetadataErrorKind::Fenced);
+        assert_eq!(kind(metadata.confirm(&held).await), MetadataErrorKind::Fenced);
         let start = metadata.set_log_start(held.incarnation, LogId(1), Offset(5)).await;
         assert_eq!(kind(start), MetadataErrorKind::Fenced);
         assert_eq!(metadata.shared_records().await.unwrap().len(), 1);
@@ -229,6 +232,16 @@ async fn ownership_passes_only_from_a_recovered_owner_and_raises_the_leader_epoc
         assert_eq!(metadata.owner().await.unwrap(), Some(next));
         assert_eq!(kind(metadata.take_ownership(&first).await), MetadataErrorKind::Fenced);
     }
+}
+
+#[tokio::test]
+async fn who_still_sees_its_record_open_learns_by_a_write_that_another_has_opened_the_store() {
+    let kv = MemoryKv::exclusive();
+    let metadata = Metadata::new(kv.open(), runtime(7));
+    let held = open(&metadata, 1).await;
+    metadata.confirm(&held).await.unwrap();
+    let _successor = kv.open();
+    assert_eq!(kind(metadata.confirm(&held).await), MetadataErrorKind::Fenced);
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,12 +69,28 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     let metadata = Metadata::new(means.kv.clone(), means.runtime.clone());
     let store = Store::new(means.store.clone(), means.runtime.clone(), PATIENCE);
     let record = metadata.register(means.broker, means.config.window).await.map_err(of_metadata)?;
-    let before = ObjectIndex::load(&metadata, store.clone()).await.map_err(of_index)?;
-    take_over_all(&means, &metadata, &store, &record, &before).await?;
+    match start_as(means, &metadata, store, record.clone()).await {
+        // An object of an index that is old may be gone.
+        Err(StartError::Broken(why)) => match metadata.confirm(&record).await {
+            Ok(()) => Err(StartError::Broken(why)),
+            Err(overtaken) => Err(of_metadata(overtaken)),
+        },
+        started => started,
+    }
+}
+
+async fn start_as(
+    means: Means,
+    metadata: &Metadata,
+    store: Store,
+    record: IncarnationRecord,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let before = ObjectIndex::load(metadata, store.clone()).await.map_err(of_index)?;
+    take_over_all(&means, metadata, &store, &record, &before).await?;
     let owner = metadata.take_ownership(&record).await.map_err(of_metadata)?;
     let index = match means.mutation {
         Some(Mutation::OpenAtCommittedEnd) => before,
-        _ => ObjectIndex::load(&metadata, store.clone()).await.map_err(of_index)?,
+        _ => ObjectIndex::load(metadata, store.clone()).await.map_err(of_index)?,
     };
     let mut states = index.states(&means.logs).await.map_err(of_index)?;
     if means.mutation == Some(Mutation::StateFromLive) {
@@ -97,7 +113,7 @@ pub async fn start(means: Means) -> Result<Arc<dyn Broker>, StartError> {
     let wal = Wal::start(
         means.runtime,
         store.clone(),
-        metadata,
+        metadata.clone(),
         record,
         means.config,
         table.clone(),
@@ -368,16 +384,10 @@ pub(crate) fn of_metadata(error: MetadataError) -> StartError {
     }
 }
 
-/// What was read of the index is old where others have taken over meanwhile: they may have replaced and deleted an object of it.
-/// Where that is not so, it will be missing the next time, too, and no broker ever starts.
-fn may_be_overtaken(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Retry | ErrorKind::NotFound)
-}
-
 pub(crate) fn of_index(error: IndexError) -> StartError {
     match error {
         IndexError::Metadata(error) => of_metadata(error),
-        IndexError::Read(ReadError::Store(error)) if may_be_overtaken(error.kind()) => {
+        IndexError::Read(ReadError::Store(error)) if error.kind() == ErrorKind::Retry => {
             StartError::Again(error.to_string())
         }
         error => StartError::Broken(error.to_string()),
@@ -388,7 +398,9 @@ pub(crate) fn of_recovery(error: RecoveryError) -> StartError {
     match error {
         RecoveryError::Metadata(error) => of_metadata(error),
         RecoveryError::Index(error) => of_index(error),
-        RecoveryError::Store(error) if may_be_overtaken(error.kind()) => StartError::Again(error.to_string()),
+        RecoveryError::Store(error) if error.kind() == ErrorKind::Retry => {
+            StartError::Again(error.to_string())
+        }
         error => StartError::Broken(error.to_string()),
     }
 }
