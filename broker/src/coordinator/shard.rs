@@ -38,6 +38,8 @@ use tokio::{
 /// How long a request waits for room for its records, as Kafka's `offsets.commit.timeout.ms` has it.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Batches, and the records that each holds.
+type BatchesOf<R> = Vec<(Batch, Vec<<R as Rules>::Record>)>;
 /// Makes an empty state.
 pub(super) type Make<R> = Arc<dyn Fn() -> R + Send + Sync>;
 /// Begins a task that a state asks for. Called under the lock of a shard, so it spawns.
@@ -266,8 +268,12 @@ impl<R: Rules> Shard<R> {
         let ticket = Ticket(inner.tickets);
         let (answer, answered) = oneshot::channel();
         inner.waiting.insert(ticket, answer);
-        self.apply(&mut inner, |state, now, effects| operation(state, ticket, now, effects))?;
-        Ok(answered)
+        let done = self.apply(&mut inner, |state, now, effects| operation(state, ticket, now, effects));
+        match done {
+            // Unless it is answered already, by what undid the operation.
+            Err(code) if inner.waiting.remove(&ticket).is_some() => Err(code),
+            _ => Ok(answered),
+        }
     }
 
     fn ready(&self) -> Result<parking_lot::MutexGuard<'_, Inner<R>>, ErrorCode> {
@@ -321,29 +327,44 @@ impl<R: Rules> Shard<R> {
             (Some(after), Err(code)) => {
                 let mut effects = EffectsOf::<R>::default();
                 inner.state.stored(after, Err(code), self.now(), &mut effects);
-                self.carry_out(inner, effects)
+                self.carry_out(inner, effects)?;
+                Err(code)
             }
         }
     }
 
-    /// Appends records in one batch. What is too large for one takes several, in one object of the WAL unless that is full just
-    /// then: rules order records so that a reader can go on from any prefix of what an operation has left.
+    /// Appends all records or, where one is too large, none. What is too large for one batch takes several, in one object of the
+    /// WAL unless that is full just then: rules order records so that a reader can go on from any prefix of what an operation
+    /// has left.
     fn append(&self, inner: &mut Inner<R>, records: Vec<R::Record>) -> Result<(), ErrorCode> {
-        if records.is_empty() {
-            return Ok(());
+        let batches = self.batches(records)?;
+        let _one_object = (batches.len() > 1).then(|| self.means.wal.hold());
+        for (batch, records) in batches {
+            let appended = self.log.append(batch, &self.means.cache, &self.means.wal);
+            let appended = appended.map_err(|error| code_of(&error))?;
+            self.replay(inner, appended, NO_PRODUCER, records);
         }
-        let batch = batch_of(&records, self.means.runtime.now_ms()).map_err(|error| unwritable(&error))?;
-        if batch.len() > self.max_batch && records.len() > 1 {
-            let _one_object = self.means.wal.hold();
-            let mut first = records;
-            let second = first.split_off(first.len() / 2);
-            return self.append(inner, first).and_then(|()| self.append(inner, second));
-        }
-        let batch = self.checked(batch)?;
-        let appended = self.log.append(batch, &self.means.cache, &self.means.wal);
-        let appended = appended.map_err(|error| code_of(&error))?;
-        self.replay(inner, appended, NO_PRODUCER, records);
         Ok(())
+    }
+
+    /// The batches that records take, cut in halves until the topic takes each.
+    fn batches(&self, records: Vec<R::Record>) -> Result<BatchesOf<R>, ErrorCode> {
+        let mut batches = Vec::new();
+        let mut left = vec![records];
+        while let Some(mut records) = left.pop() {
+            if records.is_empty() {
+                continue;
+            }
+            let batch =
+                batch_of(&records, self.means.runtime.now_ms()).map_err(|error| unwritable(&error))?;
+            if batch.len() > self.max_batch && records.len() > 1 {
+                let second = records.split_off(records.len() / 2);
+                left.extend([second, records]);
+            } else {
+                batches.push((self.checked(batch)?, records));
+            }
+        }
+        Ok(batches)
     }
 
     /// A batch that the topic takes, charged.

@@ -2,6 +2,8 @@
 
 use super::{
     bed::{Bed, answer, text, topic},
+    catalogue::{World, commit_request},
+    groups::commit,
     versions::furnished_with,
 };
 use bytes::Bytes;
@@ -100,8 +102,8 @@ async fn with_groups() -> (Bed, Uuid) {
     (bed, world.id)
 }
 
-/// Sets one key of a broker (4) or a group (32).
-async fn alter(bed: &Bed, kind: i8, name: &str, key: &str, value: &str) {
+/// Sets one key of a topic (2), a broker (4) or a group (32).
+pub async fn alter(bed: &Bed, kind: i8, name: &str, key: &str, value: &str) {
     let config = incremental_alter_configs_request::AlterableConfig::default()
         .with_name(text(key))
         .with_value(Some(text(value)));
@@ -160,6 +162,23 @@ async fn a_group_goes_on_where_it_was_after_a_restart() {
     let refused = heartbeat(&bed, beating("one", 9)).await;
     assert_eq!(refused.error_code, ErrorCode::FencedMemberEpoch.code());
     assert!(refused.error_message.is_some_and(|words| words.contains("greater member epoch (9)")));
+}
+
+#[tokio::test]
+async fn of_a_heartbeat_one_record_of_which_is_too_large_nothing_is_stored() {
+    let (bed, id) = with_groups().await;
+    let world = World { there: "there", id, round: 0 };
+    // A group of nothing but offsets, which the first member of a consumer group replaces.
+    assert_eq!(commit(&bed, 10, commit_request(10, &world, &[0], 0)).await, [0]);
+    let before = stored(&bed);
+    let names = (0..6_000).map(|n| topic(&format!("{n:0>200}"))).collect();
+    let refused = heartbeat(&bed, joining("one", "").with_subscribed_topic_names(Some(names))).await;
+    assert_eq!(refused.error_code, ErrorCode::UnknownServerError.code());
+    assert_eq!(stored(&bed), before);
+    let listed = answer!(bed.ask(5, ListGroupsRequest::default()), ListGroups).groups;
+    assert_eq!((listed.len(), &*listed[0].group_type), (1, "classic"));
+    let request = DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("a-group"))]);
+    assert_eq!(answer!(bed.ask(2, request), DeleteGroups).results[0].error_code, 0);
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 use super::{
     bed::{Bed, answer, text},
     catalogue::{World, batch, fetch_offsets, fetch_request, produce_request},
+    consumer_groups::alter,
     transaction_requests::*,
     versions::furnished_with,
 };
+use thalweg_broker::topics::TRANSACTIONS_TOPIC;
 use thalweg_protocol::{ErrorCode, messages::*};
 
 const ID: &str = "an-id";
@@ -254,6 +256,22 @@ async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
     assert!(newest.1 > next.1);
     until_stable(&bed, &world, open + 3).await;
     assert_eq!(read(&bed, &world, true).await.3, [(next.0, open)]);
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_stored_is_refused_and_can_be_asked_for_again() {
+    let (bed, world) = with_coordinators().await;
+    let producer = init(&bed, 60_000).await;
+    assert_eq!(produce(&bed, &world, ADDS, producer, 0).await, 0);
+    // No record of a transaction fits into so little.
+    alter(&bed, 2, TRANSACTIONS_TOPIC, "max.message.bytes", "100").await;
+    let bed = restarted(bed).await;
+    assert_eq!(end(&bed, 5, producer, true).await.0, ErrorCode::UnknownServerError.code());
+    assert_eq!(described(&bed).await, "Ongoing");
+    alter(&bed, 2, TRANSACTIONS_TOPIC, "max.message.bytes", "1000000").await;
+    let bed = restarted(bed).await;
+    assert_eq!(end(&bed, 5, producer, true).await.0, 0);
+    until_stable(&bed, &world, 3).await;
 }
 
 #[tokio::test]
