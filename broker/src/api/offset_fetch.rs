@@ -7,6 +7,7 @@ use crate::{
 };
 use std::collections::BTreeSet;
 use thalweg_protocol::{ErrorCode, messages::*};
+use uuid::Uuid;
 
 use offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use offset_fetch_response::{
@@ -95,7 +96,7 @@ impl Handlers {
         if version >= TOPIC_IDS {
             for topic in &mut topics {
                 let known = self.broker.topics.by_name(&topic.name);
-                topic.topic_id = known.map_or(uuid::Uuid::nil(), |known| known.id());
+                topic.topic_id = known.map_or(Uuid::nil(), |known| known.id());
             }
             // What has no id can't be told any more.
             topics.retain(|topic| !topic.topic_id.is_nil());
@@ -112,7 +113,11 @@ impl Handlers {
     ) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         let (mut wanted, mut refusals) = (Vec::with_capacity(topics.len()), Vec::new());
         for mut topic in topics {
-            if version >= TOPIC_IDS {
+            if version < TOPIC_IDS {
+                // What was committed for an earlier topic of this name is not told.
+                let known = self.broker.topics.by_name(&topic.name);
+                topic.topic_id = known.map_or(Uuid::nil(), |known| known.id());
+            } else {
                 let known = self.broker.topics.by_id(topic.topic_id);
                 let Some(known) = known else {
                     refusals.push(refused(topic, ErrorCode::UnknownTopicId));
@@ -127,6 +132,9 @@ impl Handlers {
         }
         let mut fetched = self.committed(context, reader, OffsetsWanted::Of(wanted)).await?;
         fetched.append(&mut refusals);
+        if version < TOPIC_IDS {
+            fetched.iter_mut().for_each(|topic| topic.topic_id = Uuid::nil());
+        }
         Ok(fetched)
     }
 

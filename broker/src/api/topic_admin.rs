@@ -4,7 +4,7 @@ use super::{Handlers, metadata::topic_name};
 use crate::{
     config::{Values, check_topic},
     context::{Operation, RequestContext, Resource},
-    topics::Topic,
+    topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -298,6 +298,11 @@ impl Handlers {
         // Kafka leaves it at the code.
         let missing = || Refused::new(ErrorCode::UnknownTopicOrPartition, "");
         let topic = self.broker.topics.by_name(name).ok_or_else(missing)?;
+        if [OFFSETS_TOPIC, TRANSACTIONS_TOPIC].contains(&name) {
+            let message =
+                "The number of its partitions decides where each group or transactional id is, and stays.";
+            return Err(Refused::new(ErrorCode::InvalidPartitions, message));
+        }
         let have = topic.logs.len() as i64;
         let count = i64::from(wanted.count);
         if count == have {

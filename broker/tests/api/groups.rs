@@ -316,6 +316,36 @@ async fn a_deleted_topics_offsets_go_with_it() {
 }
 
 #[tokio::test]
+async fn a_topic_does_not_inherit_the_offsets_of_an_earlier_one_whose_deletion_was_not_followed_up() {
+    let (bed, world) = with_groups().await;
+    assert_eq!(commit(&bed, 10, commit_request(10, &world, &[0], 0)).await, [0]);
+    // As where the broker dies before the offsets are deleted.
+    let deleted = bed.broker.topics.by_name("there").expect("there");
+    bed.broker.topics.delete(&deleted).await.expect("memory does not fail");
+    let world = World { id: bed.create("there", 2, &[]).await, ..world };
+    let old = answer!(bed.ask(7, fetch_offsets(7, &world, Some(&[0]))), OffsetFetch);
+    assert_eq!(old.topics[0].partitions[0].committed_offset, -1);
+    let by_name = answer!(bed.ask(9, fetch_offsets(9, &world, Some(&[0]))), OffsetFetch);
+    assert_eq!(by_name.groups[0].topics[0].partitions[0].committed_offset, -1);
+    assert_eq!(committed(&bed, &world).await, Ok(-1));
+    let bed = bed.restarted().await;
+    assert_eq!(committed(&bed, &world).await, Ok(-1));
+    let all = answer!(bed.ask(9, fetch_offsets(9, &world, None)), OffsetFetch);
+    assert!(all.groups[0].topics.is_empty(), "{all:?}");
+}
+
+#[tokio::test]
+async fn the_topics_of_coordinators_do_not_grow() {
+    let (bed, _) = with_groups().await;
+    let wanted = create_partitions_request::CreatePartitionsTopic::default().with_name(topic(OFFSETS_TOPIC));
+    let wanted = wanted.with_count(100).with_assignments(None);
+    let request = CreatePartitionsRequest::default().with_topics(vec![wanted]).with_timeout_ms(1_000);
+    let refused = answer!(bed.ask(3, request), CreatePartitions).results.remove(0);
+    assert_eq!(refused.error_code, ErrorCode::InvalidPartitions.code());
+    assert!(refused.error_message.is_some_and(|words| words.contains("decides where each group")));
+}
+
+#[tokio::test]
 async fn the_offsets_topic_can_be_deleted_and_groups_begin_anew() {
     let (bed, world) = with_groups().await;
     assert_eq!(commit(&bed, 10, commit_request(10, &world, &[0], 0)).await, [0]);

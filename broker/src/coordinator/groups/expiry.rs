@@ -22,6 +22,7 @@ impl Groups {
                 flow.prepare("the group is larger than group.max.size now");
             }
         }
+        self.forget_deleted_topics(effects);
         self.look_again_later(now);
     }
 

@@ -364,6 +364,28 @@ impl Groups {
         let tombstones = deleted.into_iter().map(|(group, partition)| tombstone(group, topic, partition));
         effects.records.extend(tombstones);
     }
+
+    /// Deletes the offsets of topics that are no more: those that were deleted while these offsets were not in memory, or whose
+    /// deletion from here did not become durable.
+    pub(super) fn forget_deleted_topics(&self, effects: &mut Effects) {
+        let mut there: BTreeMap<Uuid, bool> = BTreeMap::from([(Uuid::nil(), true)]);
+        let mut is_gone = |committed: &Committed| {
+            let id = committed.topic_id;
+            !*there.entry(id).or_insert_with(|| self.cluster.topic_name(id).is_some())
+        };
+        let mut deleted: BTreeSet<(&str, &str, i32)> = BTreeSet::new();
+        for (group, topics) in &self.offsets.by_group {
+            for (topic, partitions) in topics.iter() {
+                let gone = partitions.iter().filter(|(_, committed)| is_gone(committed));
+                deleted.extend(gone.map(|(partition, _)| (&**group, &**topic, *partition)));
+            }
+        }
+        let pending = self.pending.all().filter(|(.., committed)| is_gone(committed));
+        deleted.extend(pending.map(|(group, topic, partition, _)| (&**group, &**topic, partition)));
+        let tombstones =
+            deleted.into_iter().map(|(group, topic, partition)| tombstone(group, topic, partition));
+        effects.records.extend(tombstones);
+    }
 }
 
 fn record_of(

@@ -112,9 +112,14 @@ impl PendingOffsets {
         &'a self,
         topic: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<str>, i32, &'a Committed)> {
+        let of_topic = self.all().filter(move |(_, of, ..)| ***of == *topic);
+        of_topic.map(|(group, _, partition, committed)| (group, partition, committed))
+    }
+
+    /// What open transactions have committed: group, topic, partition, offset.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, i32, &Committed)> {
         let all = self.by_producer.values().flatten();
-        let of_topic = all.filter(move |((_, of, _), _)| **of == *topic);
-        of_topic.map(|((group, _, partition), committed)| (group, *partition, committed))
+        all.map(|((group, topic, partition), committed)| (group, topic, *partition, committed))
     }
 
     /// The partitions of a group of which an open transaction has committed an offset.

@@ -34,6 +34,8 @@ pub(super) const GROUP: &str = "g";
 /// Who asks for offsets without being a member.
 pub(super) const NOBODY: (Option<&str>, i32) = (None, -1);
 const START_MS: i64 = 1_700_000_000_000;
+/// The id of the topic that offsets are committed for. It is always there.
+const OF_OFFSETS: Uuid = Uuid::from_u128(7);
 
 /// A cluster of which a test makes what it wants.
 #[derive(Default)]
@@ -70,6 +72,9 @@ impl ClusterView for Cluster {
     }
 
     fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
+        if id == OF_OFFSETS {
+            return Some("t".into());
+        }
         let topics = self.topics.lock();
         topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.as_str().into())
     }
@@ -353,7 +358,7 @@ fn topic(name: &str, offsets: &[(i32, i64)]) -> OffsetCommitRequestTopic {
     };
     OffsetCommitRequestTopic {
         name: text(name),
-        topic_id: Uuid::from_u128(7),
+        topic_id: OF_OFFSETS,
         partitions: offsets.iter().map(partition).collect(),
     }
 }
